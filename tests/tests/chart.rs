@@ -129,6 +129,22 @@ fn rules_and_dashboards_ask_for_metrics_that_exist() {
     );
 }
 
+/// A target that is slow, while the next one is tried beside it, has failed in nothing.
+#[test]
+fn rules_and_dashboards_count_as_failures_what_the_page_does() {
+    let mut asked = queries();
+    let rules = fs::read_to_string(chart().join("files/rules/alerts.yaml")).unwrap();
+    asked.extend(rules.lines().map(|line| (line.to_owned(), line.to_owned())));
+    asked.retain(|(_, query)| query.contains("outcome!"));
+    assert!(asked.len() > 3, "they are read wrongly: {asked:?}");
+    for (place, query) in asked {
+        assert!(
+            query.contains(r#"outcome!~"Ok|TcpSilent""#),
+            "{place}: {query}"
+        );
+    }
+}
+
 #[test]
 fn every_query_of_the_dashboards_is_promql() {
     let mut rules = String::from("groups:\n  - name: dashboards\n    rules:\n");

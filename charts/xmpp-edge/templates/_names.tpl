@@ -15,8 +15,8 @@
 {{/* What selects the pods of a component: (list root component). */}}
 {{- define "xmpp-edge.selectorOf" -}}
 {{- $root := index . 0 -}}
-app.kubernetes.io/name: {{ include "xmpp-edge.name" $root }}
-app.kubernetes.io/instance: {{ $root.Release.Name }}
+app.kubernetes.io/name: {{ include "xmpp-edge.name" $root | quote }}
+app.kubernetes.io/instance: {{ $root.Release.Name | quote }}
 app.kubernetes.io/component: {{ index . 1 }}
 {{- end -}}
 
@@ -24,7 +24,7 @@ app.kubernetes.io/component: {{ index . 1 }}
 {{ include "xmpp-edge.selectorOf" (list . "operator") }}
 {{- end -}}
 
-{{/* Labels of a component's objects: (list root component). */}}
+{{/* Labels of a component's objects: (list root component), with further ones behind: (list root component labels). */}}
 {{- define "xmpp-edge.labelsOf" -}}
 {{- $root := index . 0 -}}
 {{ include "xmpp-edge.selectorOf" . }}
@@ -32,8 +32,12 @@ app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}
 app.kubernetes.io/part-of: xmpp-edge
 app.kubernetes.io/managed-by: {{ $root.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" }}
+{{- $more := $root.Values.commonLabels | default dict }}
+{{- if gt (len .) 2 }}
+{{- $more = merge (dict) (index . 2 | default dict) $more }}
+{{- end }}
 {{- /* What they must not change is left to the chart. */}}
-{{- with omit ($root.Values.commonLabels | default dict) "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" "app.kubernetes.io/version" "app.kubernetes.io/part-of" "app.kubernetes.io/managed-by" "helm.sh/chart" }}
+{{- with omit $more "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" "app.kubernetes.io/version" "app.kubernetes.io/part-of" "app.kubernetes.io/managed-by" "helm.sh/chart" }}
 {{ toYaml . }}
 {{- end -}}
 {{- end -}}

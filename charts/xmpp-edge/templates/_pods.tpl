@@ -1,12 +1,12 @@
 {{/* What all pods that run the operator's image have: who they are, and the restricted Pod Security. */}}
 {{- define "xmpp-edge.pod" -}}
-serviceAccountName: {{ include "xmpp-edge.serviceAccount" . }}
+serviceAccountName: {{ include "xmpp-edge.serviceAccount" . | quote }}
 {{- with include "xmpp-edge.pullSecrets" . | fromJsonArray }}
 imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with .Values.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- with .Values.nodeSelector }}
 nodeSelector:
@@ -16,6 +16,12 @@ nodeSelector:
 tolerations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
+securityContext:
+  {{- toYaml .Values.podSecurityContext | nindent 2 }}
+{{- end -}}
+
+{{/* Whom those ask that need no name of the cluster. */}}
+{{- define "xmpp-edge.podDns" -}}
 {{- with .Values.dnsPolicy }}
 dnsPolicy: {{ . }}
 {{- end }}
@@ -23,17 +29,12 @@ dnsPolicy: {{ . }}
 dnsConfig:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-securityContext:
-  {{- toYaml .Values.podSecurityContext | nindent 2 }}
 {{- end -}}
 
 {{/* Metadata of a hook's pod: (list root component). */}}
 {{- define "xmpp-edge.hookLabels" -}}
 {{- $root := index . 0 -}}
-{{ include "xmpp-edge.labelsOf" . }}
-{{- with $root.Values.hooks.podLabels }}
-{{ toYaml . }}
-{{- end }}
+{{ include "xmpp-edge.labelsOf" (append . $root.Values.hooks.podLabels) }}
 {{- end -}}
 
 {{/* What all their containers have. */}}

@@ -95,7 +95,8 @@ pub(super) async fn prepare_uninstall(
             api: Api::namespaced(client.clone(), &namespace),
             name: &options.lease_name,
         };
-        if !options.keep_lease && lease.take(HELD).await? {
+        let takes = !options.keep_lease && lease.is_to_be_taken(&client, &namespace).await?;
+        if takes && lease.take(HELD).await? {
             // Who led acts until it has to have renewed at the latest.
             tracing::info!("the lease is taken; who held it stops within seconds");
             sleep(Timing::default().renew_deadline).await;
@@ -104,7 +105,7 @@ pub(super) async fn prepare_uninstall(
         for namespace in scope.watches() {
             released.extend(pools(&client, namespace.as_deref()).await?);
         }
-        if !options.keep_lease {
+        if takes {
             lease.take(HELD_AFTERWARDS).await?;
         }
         Ok(released)
@@ -161,6 +162,41 @@ struct LeaseTaker<'a> {
 }
 
 impl LeaseTaker<'_> {
+    /// Whether to take it. Where there is none, who may list Leases is a person, who may have meant another one, and is
+    /// told of those that there are. The operators' own account may not, and has the name right: it makes the Lease, so
+    /// that an operator that only starts does not act.
+    async fn is_to_be_taken(
+        &self,
+        client: &Client,
+        namespace: &str,
+    ) -> Result<bool, PrepareUninstallError> {
+        let found = ask("reading the lease", || self.api.get_opt(self.name)).await?;
+        if matches!(found, CallOutcome::Is(Some(_))) {
+            return Ok(true);
+        }
+        let leases: Api<Lease> = Api::all(client.clone());
+        let parameters = ListParams::default();
+        let others = match ask("listing Leases", || leases.list(&parameters)).await {
+            Ok(CallOutcome::Is(listed)) => Some(of_operators(&listed.items)),
+            Ok(CallOutcome::Absent | CallOutcome::Overtaken)
+            | Err(PrepareUninstallError::Refused { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        let name = self.name;
+        let hint = match others.as_deref() {
+            None => String::new(),
+            Some([]) => "; nor is there one of an operator elsewhere".to_owned(),
+            Some(others) => format!(
+                "; operators have {}: if one of these is meant, run it again with --lease-name and a kubeconfig of that namespace",
+                others.join(", ")
+            ),
+        };
+        tracing::warn!(
+            "there is no Lease {name:?} in namespace {namespace:?}: no operator led by it{hint}"
+        );
+        Ok(others.is_none())
+    }
+
     /// Takes it from whoever has it; whether somebody else had it.
     async fn take(&self, held: Duration) -> Result<bool, PrepareUninstallError> {
         let parameters = PostParams::default();
@@ -217,6 +253,15 @@ impl LeaseTaker<'_> {
             }),
         }
     }
+}
+
+/// Leases by which operators may lead, as NAMESPACE/NAME: the default name, and those of most releases.
+fn of_operators(leases: &[Lease]) -> Vec<String> {
+    let ours = leases
+        .iter()
+        .filter(|it| it.name_any().contains("xmpp-edge"));
+    ours.map(|it| format!("{}/{}", it.namespace().unwrap_or_default(), it.name_any()))
+        .collect()
 }
 
 /// Takes the finalizer off the pools of a namespace, or of all; those that cannot be read as pools

@@ -427,6 +427,8 @@ fn render_shows_documents_and_elides_secrets() {
         "xmpp-edge-gateway-org.example",
         "hq-internal-issuer",
         "_xmpp-server._tcp.org.example.",
+        // The namespace that the guides install into.
+        "kubernetes.io/metadata.name: edge-system",
     ] {
         assert!(text.contains(part), "{part}");
     }

@@ -1,5 +1,7 @@
 //! Definitions that outlive their release, and a release that no Helm takes away.
 
+use std::fs;
+
 use anyhow::{Result, ensure};
 use serde_json::json;
 use xmpp_edge_tests::cluster::{ApiServer, Helm, Major, alone};
@@ -7,6 +9,10 @@ use xmpp_edge_tests::cluster::{ApiServer, Helm, Major, alone};
 use super::{HOME, chart, get, has_helm, install, names, run_pod};
 
 const ELSEWHERE: &str = "edge-two";
+/// One organisation's, as the guide calls it.
+const WATCHED: &str = "edge";
+/// What the guide has typed where no hook runs.
+const BY_HAND: &str = "prepare-uninstall --lease-name xmpp-edge --watch-namespace edge";
 
 fn taken_over_by_another_name(server: &ApiServer, major: Major) -> Result<()> {
     let helm = Helm::on(server, major, server.admin())?;
@@ -53,12 +59,18 @@ fn k15_definitions_that_were_kept_are_taken_over_as_the_guide_says() {
 /// As tools do it that render a chart and leave its hooks out.
 fn applied_and_deleted_without_hooks(server: &ApiServer) -> Result<()> {
     let helm = Helm::on(server, Major::Four, server.admin())?;
-    let chart = chart();
-    let place = ["--namespace", HOME];
-    let rendered = helm.run(&[&["template", "edge", &chart, "--no-hooks"], &place[..]].concat())?;
+    let rendered = helm.run(&[
+        "template",
+        "xmpp-edge",
+        &chart(),
+        "--no-hooks",
+        "--namespace",
+        HOME,
+        "--set=watchNamespaces={edge}",
+    ])?;
     let kubectl = server.kubectl();
-    let from_stdin = [&["--server-side", "--filename=-"], &place[..]].concat();
-    kubectl.run_with(&[&["apply"], &from_stdin[..]].concat(), &rendered)?;
+    let apply = ["apply", "--server-side", "--filename=-"];
+    kubectl.run_with(&apply, &rendered)?;
     let definition = "crd/edgepools.xmpp-edge.dev";
     kubectl.run(&[
         "wait",
@@ -67,22 +79,24 @@ fn applied_and_deleted_without_hooks(server: &ApiServer) -> Result<()> {
         definition,
     ])?;
     let pool = json!({"apiVersion": "xmpp-edge.dev/v1alpha1", "kind": "EdgePool",
-        "metadata": {"name": "hq", "namespace": HOME, "finalizers": ["xmpp-edge.dev/dns"]},
+        "metadata": {"name": "hq", "namespace": WATCHED, "finalizers": ["xmpp-edge.dev/dns"]},
         "spec": {"site": "hq", "domains": ["example.org"],
             "accessEdge": {"fqdn": "edge.example.org", "addresses": ["192.0.2.7"]},
             "gateways": [{"domains": ["example.org"], "address": "192.0.2.1:5269"}],
             "certificate": {"selfSigned": {}}}});
-    kubectl.run_with(
-        &["apply", "--server-side", "--filename=-"],
-        &pool.to_string(),
-    )?;
-    // No operator runs: what the guide says is done by hand, with the administrator's kubeconfig.
-    let given = ["prepare-uninstall".to_owned()];
+    kubectl.run_with(&apply, &pool.to_string())?;
+    // An operator led, and is gone: what the guide says is done by hand, with the administrator's kubeconfig.
+    let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+        "metadata": {"name": "xmpp-edge", "namespace": HOME}, "spec": {"leaseDurationSeconds": 15}});
+    kubectl.run_with(&apply, &lease.to_string())?;
+    by_a_name_that_is_wrong_nothing_is_made(server)?;
+    let given: Vec<String> = BY_HAND.split(' ').map(str::to_owned).collect();
     let (fine, said) = run_pod(server, server.admin(), HOME, &given)?;
     ensure!(
-        fine && said.contains(&format!("released: EdgePool {HOME}/hq")),
+        fine && said.contains(&format!("released: EdgePool {WATCHED}/hq")),
         "{said}"
     );
+    ensure!(!said.contains("there is no Lease"), "{said}");
     let left = kubectl.run(&[
         "get",
         "epool",
@@ -102,6 +116,35 @@ fn applied_and_deleted_without_hooks(server: &ApiServer) -> Result<()> {
     Ok(())
 }
 
+/// It says which it looked for and which there are, and leaves no Lease of its own.
+fn by_a_name_that_is_wrong_nothing_is_made(server: &ApiServer) -> Result<()> {
+    let given = ["prepare-uninstall".to_owned()];
+    let (fine, said) = run_pod(server, server.admin(), HOME, &given)?;
+    for part in [
+        "there is no Lease \"xmpp-edge-operator\" in namespace \"edge-system\"",
+        "operators have edge-system/xmpp-edge:",
+        "done: 0 EdgePools released",
+    ] {
+        ensure!(fine && said.contains(part), "{part}: {said}");
+    }
+    let leases = names(server, "lease")?;
+    ensure!(
+        !leases.iter().any(|it| it.ends_with("/xmpp-edge-operator")),
+        "{leases:?}"
+    );
+    Ok(())
+}
+
+#[test]
+fn what_is_typed_where_no_hook_runs_stands_in_both_guides() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/guide");
+    for page in ["special-clusters.md", "install.md"] {
+        let text = fs::read_to_string(format!("{folder}/{page}")).unwrap();
+        let typed = format!("xmpp-edge-operator {BY_HAND}");
+        assert!(text.contains(&typed), "{page} lacks: {typed}");
+    }
+}
+
 #[test]
 fn k18_a_release_that_is_applied_and_deleted_without_hooks_leaves_nothing_stuck() {
     if !has_helm(&[Major::Four]) {
@@ -110,6 +153,7 @@ fn k18_a_release_that_is_applied_and_deleted_without_hooks_leaves_nothing_stuck(
     alone(async {
         let server = ApiServer::start().await?;
         server.namespace(HOME, &[]).await?;
+        server.namespace(WATCHED, &[]).await?;
         applied_and_deleted_without_hooks(&server)
     });
 }

@@ -1,11 +1,12 @@
 //! What Helm says of the chart without any cluster.
 
+use serde_json::{Value, json};
 use xmpp_edge_tests::{
     cluster::{Helm, Major},
     mistakes,
 };
 
-use super::{MAJORS, chart, documents, has_helm};
+use super::{MAJORS, chart, documents, has_helm, title};
 
 fn with_helm(body: impl Fn(Major, Helm)) {
     if !has_helm(&MAJORS) {
@@ -102,6 +103,11 @@ const MISTAKES: &[(&str, &[&str])] = &[
         &["/sidecar/resources/requests", "missing", "cpu"],
     ),
     ("--set=metrics.port=null", &["/metrics", "missing", "port"]),
+    ("--set=hooks=null", &["missing", "hooks"]),
+    (
+        "--set=metrics.podMonitor=null",
+        &["/metrics", "missing", "podMonitor"],
+    ),
     ("--set=crds.install=true", &["crds", "install"]),
     ("--set=rbac.create=maybe", &["rbac/create"]),
     ("--set=serviceAccount.nmae=x", &["serviceAccount", "nmae"]),
@@ -153,6 +159,10 @@ const MISTAKES: &[(&str, &[&str])] = &[
         &["dnsPolicy None", "dnsConfig.nameservers"],
     ),
     (
+        "--set=dnsPolicy=None,dnsConfig=null",
+        &["dnsPolicy None", "dnsConfig.nameservers"],
+    ),
+    (
         "--set=clusterWide=true,metrics.perNamespace=true",
         &["metrics.perNamespace", "clusterWide"],
     ),
@@ -178,7 +188,7 @@ fn levels_and_targets_of_the_log_are_taken() {
 
 #[test]
 fn a_map_or_list_that_is_null_is_an_empty_one() {
-    const NULL: [&str; 10] = [
+    const NULL: [&str; 9] = [
         "commonLabels",
         "imagePullSecrets",
         "livenessProbe",
@@ -186,14 +196,12 @@ fn a_map_or_list_that_is_null_is_an_empty_one() {
         "securityContext",
         "podSecurityContext",
         "resources",
-        "sidecar.securityContext",
         "metrics.prometheusRule.alertLabels",
         "metrics.dashboards.labels",
     ];
     with_helm(|major, helm| {
         let settings = [
             "--kube-version=1.36.0",
-            "--set=sidecar.injection=on,sidecar.resolvers={10.96.0.10:53}",
             "--set=metrics.dashboards.enabled=true,metrics.prometheusRule.enabled=true",
         ];
         let nulls = NULL.map(|name| format!("--set={name}=null"));
@@ -203,13 +211,166 @@ fn a_map_or_list_that_is_null_is_an_empty_one() {
         let arguments = [&template[..], &settings[..], &nulls[..]].concat();
         let objects = documents(&helm.run(&arguments).unwrap());
         let of_kind = |kind: &str| objects.iter().find(|it| it["kind"] == kind).unwrap();
-        let variables = &of_kind("MutatingAdmissionPolicy")["spec"]["variables"];
-        assert_eq!(variables[0]["name"], "securityContext", "{major:?}");
-        assert_eq!(variables[0]["expression"], "dyn({})", "{major:?}");
         let pod = &of_kind("Deployment")["spec"]["template"]["spec"];
         let probe = &pod["containers"][0]["livenessProbe"];
         let keys: Vec<&String> = probe.as_object().unwrap().keys().collect();
         assert_eq!(keys, ["httpGet"], "{major:?}");
+    });
+}
+
+/// `--reuse-values` keeps those of a version that had none.
+#[test]
+fn sidecars_are_hardened_where_the_values_say_nothing_of_their_security_context() {
+    with_helm(|major, helm| {
+        let chart = chart();
+        let said = |setting: &str| -> Value {
+            let arguments = [
+                "template",
+                "xmpp-edge",
+                &chart,
+                "--kube-version=1.36.0",
+                "--set=sidecar.injection=on,sidecar.resolvers={10.96.0.10:53}",
+                setting,
+            ];
+            let objects = documents(&helm.run(&arguments).unwrap());
+            let mut policies = objects.iter();
+            let policy = policies.find(|it| it["kind"] == "MutatingAdmissionPolicy");
+            policy.unwrap()["spec"]["variables"][0].clone()
+        };
+        let by_default = said("--set=sidecar.injection=on");
+        assert_eq!(by_default["name"], "securityContext", "{major:?}");
+        let without = said("--set=sidecar.securityContext=null");
+        assert_eq!(without, by_default, "{major:?}");
+    });
+}
+
+/// The templates read what is in it, and Helm's own error names a template.
+#[test]
+fn a_group_of_values_that_is_null_is_refused_with_its_name() {
+    const GROUPS: [&str; 18] = [
+        "image",
+        "proxyImage",
+        "dns",
+        "sidecar",
+        "crds",
+        "rbac",
+        "serviceAccount",
+        "log",
+        "page",
+        "hooks",
+        "podDisruptionBudget",
+        "networkPolicy",
+        "metrics",
+        "metrics.podMonitor",
+        "metrics.serviceMonitor",
+        "metrics.prometheusRule",
+        "metrics.dashboards",
+        "cleanup",
+    ];
+    with_helm(|major, helm| {
+        for group in GROUPS {
+            let setting = format!("--set={group}=null");
+            let arguments = ["template", &chart(), "--kube-version=1.36.0", &setting];
+            let output = helm.output(&arguments).unwrap();
+            let said = String::from_utf8(output.stderr).unwrap();
+            let name = group.rsplit('.').next().unwrap();
+            let is_told = said.contains("missing property") && said.contains(name);
+            assert!(
+                !output.status.success() && is_told,
+                "{major:?} {group}: {said}"
+            );
+        }
+    });
+}
+
+/// A Deployment whose pods its own selector does not find is refused by the API server, and a hook's pod by this label
+/// is one that reads the metrics.
+#[test]
+fn labels_of_pods_change_none_of_those_that_select_them() {
+    const LABELS: &str =
+        r#"{"app.kubernetes.io/component":"x","app.kubernetes.io/name":"x","team":"pods"}"#;
+    with_helm(|major, helm| {
+        let chart = chart();
+        let pods = format!("--set-json=podLabels={LABELS}");
+        let hooks = format!("--set-json=hooks.podLabels={LABELS}");
+        let arguments = [
+            "template",
+            "xmpp-edge",
+            &chart,
+            "--kube-version=1.36.0",
+            "--set=commonLabels.team=all,commonLabels.house=one",
+            &pods,
+            &hooks,
+        ];
+        let objects = documents(&helm.run(&arguments).unwrap());
+        for (name, place, component) in [
+            (
+                "Deployment/xmpp-edge",
+                "/spec/template/metadata/labels",
+                "operator",
+            ),
+            (
+                "Job/xmpp-edge-uninstall",
+                "/spec/template/metadata/labels",
+                "uninstall",
+            ),
+            ("Pod/xmpp-edge-check", "/metadata/labels", "check"),
+        ] {
+            let object = objects.iter().find(|it| title(it) == name).unwrap();
+            let labels = object.pointer(place).unwrap();
+            for (key, value) in [
+                ("app.kubernetes.io/component", component),
+                ("app.kubernetes.io/name", "xmpp-edge"),
+                ("team", "pods"),
+                ("house", "one"),
+            ] {
+                assert_eq!(labels[key], value, "{major:?} {name}: {key}");
+            }
+        }
+    });
+}
+
+/// YAML reads `no` as false and `4711` as a number where they are not quoted.
+#[test]
+fn names_and_namespaces_that_look_like_something_else_are_text() {
+    with_helm(|major, helm| {
+        let chart = chart();
+        for word in ["no", "4711"] {
+            let namespace = format!("--namespace={word}");
+            let names = format!(
+                "--set-string=nameOverride={word},fullnameOverride={word},serviceAccount.name={word},priorityClassName={word}"
+            );
+            let own = ["template", word, &chart, &namespace, &names];
+            for wide in [true, false] {
+                let values = json!({
+                    "watchNamespaces": if wide { json!([]) } else { json!([word, "chat"]) },
+                    "clusterWide": wide,
+                    "sidecars": { word: ["org"] },
+                    "crds": { "enabled": false },
+                    "networkPolicy": { "enabled": true },
+                    "metrics": {
+                        "perNamespace": !wide,
+                        "podMonitor": { "enabled": true },
+                        "prometheusRule": { "enabled": true },
+                        "dashboards": { "enabled": true },
+                    },
+                });
+                let file = tempfile::NamedTempFile::new().unwrap();
+                std::fs::write(file.path(), values.to_string()).unwrap();
+                let more = format!("--values={}", file.path().display());
+                let more = ["--kube-version=1.36.0", &more];
+                let rendered = helm.run(&[&own[..], &more[..]].concat()).unwrap();
+                let bare = [": ", "- ", "["].map(|it| format!("{it}{word}"));
+                let is_bare = |line: &&str| {
+                    let line = line.trim_end_matches(']');
+                    bare.iter().any(|it| line.ends_with(it))
+                };
+                let found: Vec<&str> = rendered.lines().filter(is_bare).collect();
+                assert!(found.is_empty(), "{major:?} {found:#?}");
+                let quoted = format!("namespace: \"{word}\"");
+                assert!(rendered.contains(&quoted), "{major:?}: {rendered}");
+            }
+        }
     });
 }
 

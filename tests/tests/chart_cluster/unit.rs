@@ -22,6 +22,14 @@ const CONTAINER: &str = "/spec/template/spec/containers/0";
 const CRD: &str = "CustomResourceDefinition/edgepools.xmpp-edge.dev";
 const KEEP: &str = "/metadata/annotations/helm.sh~1resource-policy";
 const HOOK: &str = "/metadata/annotations/helm.sh~1hook";
+/// The values for operators that outlive a node.
+const HIGHLY_AVAILABLE: &str = concat!(
+    "--values=",
+    env!("CARGO_MANIFEST_DIR"),
+    "/../charts/xmpp-edge/values-ha.yaml"
+);
+const APART: &str =
+    "/spec/template/spec/affinity/podAntiAffinity/requiredDuringSchedulingIgnoredDuringExecution/0";
 
 fn rows() -> Vec<Row> {
     let arguments = |more: &[&str]| {
@@ -206,6 +214,25 @@ fn rows() -> Vec<Row> {
             json!({"nameservers": ["192.0.2.53"]}),
         ),
         (
+            &["--set=dnsPolicy=Default"],
+            "Job/xmpp-edge-uninstall",
+            "/spec/template/spec/dnsPolicy",
+            json!("Default"),
+        ),
+        // It looks for the operators' Service, whose name the cluster's DNS alone has.
+        (
+            &["--set=dnsPolicy=Default"],
+            "Pod/xmpp-edge-check",
+            "/spec/dnsPolicy",
+            Value::Null,
+        ),
+        (
+            &["--set=dnsPolicy=None,dnsConfig.nameservers={192.0.2.53}"],
+            "Pod/xmpp-edge-check",
+            "/spec/dnsConfig",
+            Value::Null,
+        ),
+        (
             &["--set=deploymentAnnotations.note=x,revisionHistoryLimit=1"],
             DEPLOYMENT,
             "/spec/revisionHistoryLimit",
@@ -217,16 +244,7 @@ fn rows() -> Vec<Row> {
             of_container("/readinessProbe"),
             json!({"httpGet": {"path": "/readyz", "port": "admin"}, "periodSeconds": 5, "timeoutSeconds": 9}),
         ),
-        (
-            &[concat!(
-                "--values=",
-                env!("CARGO_MANIFEST_DIR"),
-                "/../charts/xmpp-edge/values-ha.yaml"
-            )],
-            DEPLOYMENT,
-            "/spec/replicas",
-            json!(3),
-        ),
+        (&[HIGHLY_AVAILABLE], DEPLOYMENT, "/spec/replicas", json!(3)),
         // Definitions stay with what is made from them, unless that is not wanted.
         (&[], CRD, KEEP, json!("keep")),
         (&["--set=crds.keep=false"], CRD, KEEP, Value::Null),
@@ -323,6 +341,27 @@ fn values_do_what_they_say() {
         let value = found.pointer(place).unwrap_or(&Value::Null);
         assert_eq!(*value, expected, "{settings:?}: {object} {place}");
     }
+}
+
+/// One pod more than before comes first, and three nodes have no fourth place for it.
+#[test]
+fn an_upgrade_of_three_replicas_on_three_nodes_goes_through() {
+    render_with(&[HIGHLY_AVAILABLE], |_, objects| {
+        let deployment = objects.iter().find(|it| title(it) == DEPLOYMENT).unwrap();
+        let apart = deployment.pointer(APART).unwrap();
+        assert_eq!(apart["topologyKey"], "kubernetes.io/hostname");
+        assert_eq!(apart["matchLabelKeys"], json!(["pod-template-hash"]));
+    });
+}
+
+#[test]
+fn operators_that_outlive_a_node_ask_for_no_priority_that_a_cluster_refuses() {
+    render_with(&[HIGHLY_AVAILABLE], |_, objects| {
+        for object in objects {
+            let text = object.to_string();
+            assert!(!text.contains("system-cluster-critical"), "{text}");
+        }
+    });
 }
 
 #[test]

@@ -280,6 +280,17 @@ fn every_yaml_block_is_what_it_says() {
     assert!(checked > 15, "the documents are read wrongly");
 }
 
+/// Names are whole: the edge appends nothing of a search list.
+#[test]
+fn no_block_names_a_service_that_a_search_list_would_have_to_complete() {
+    for (path, blocks) in documents() {
+        for block in blocks {
+            let found = block.text.lines().find(|line| line.contains(".svc:"));
+            assert_eq!(found, None, "{}", path.display());
+        }
+    }
+}
+
 #[test]
 fn the_examples_of_a_cluster_and_of_a_sip_server_are_valid() {
     for folder in ["examples/cluster", "examples/sip"] {

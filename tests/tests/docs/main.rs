@@ -344,20 +344,33 @@ fn every_reason_and_outcome_is_explained() {
 /// Reasons that code of the operator gives, by the conditions' enum.
 fn reasons_in_use() -> BTreeSet<String> {
     let known = condition_names("Reason");
-    let mut used = BTreeSet::new();
-    for path in files(&root().join("operator/src"), "rs") {
-        let source = fs::read_to_string(path).unwrap();
-        for rest in source.split("Reason::").skip(1) {
-            let word: String = rest
-                .chars()
-                .take_while(char::is_ascii_alphanumeric)
-                .collect();
-            if known.contains(&word) {
-                used.insert(word);
-            }
-        }
+    let sources = files(&root().join("operator/src"), "rs").into_iter();
+    let reasons = sources.flat_map(|path| reasons_of(&fs::read_to_string(path).unwrap()));
+    reasons.filter(|word| known.contains(word)).collect()
+}
+
+/// What stands behind `Reason::` in a source.
+fn reasons_of(source: &str) -> BTreeSet<String> {
+    let words = source.split("Reason::").skip(1).map(|rest| {
+        let word = rest.chars().take_while(char::is_ascii_alphanumeric);
+        word.collect::<String>()
+    });
+    words.collect()
+}
+
+#[test]
+fn what_external_dns_fails_with_is_in_both_lists_of_remedies() {
+    let mut words = reasons_of(&read("operator/src/controllers/pool/external_dns.rs"));
+    // Nothing has failed yet.
+    assert!(words.remove("Pending"), "the source is read wrongly");
+    let (errors, guide) = (read("docs/errors.md"), read("docs/guide/dns.md"));
+    for word in words {
+        let row = format!("| `{word}` |");
+        let mut rows = errors.lines().filter(|line| line.starts_with(&row));
+        let is_there = rows.any(|line| line.contains("`DnsPublished=False`"));
+        assert!(is_there, "docs/errors.md: {word}");
+        assert!(guide.contains(&row), "docs/guide/dns.md: {word}");
     }
-    used
 }
 
 #[test]
@@ -368,6 +381,39 @@ fn the_guide_to_the_status_names_every_condition_and_reason() {
     wanted.extend(condition_names("ConditionType"));
     wanted.retain(|word| !guide.contains(&format!("`{word}`")));
     assert!(wanted.is_empty(), "not in the guide: {wanted:?}");
+}
+
+/// A namespace without rights, in the words that `/readyz` and the log have for it.
+#[test]
+fn what_is_said_of_a_namespace_that_may_not_be_read_is_in_the_list_of_messages() {
+    let source = read("operator/src/runtime/caches/readiness.rs");
+    let words =
+        ": give the operator its Role there, or take the namespace out of those that are watched";
+    assert!(source.contains(&format!("may not be read ({{error}}){words}")));
+    let row = format!("| … may not be read (…){words} … |");
+    assert!(read("docs/errors.md").contains(&row), "not there: {row}");
+}
+
+/// Objects whose names come from the pool's; of the others those that somebody meets.
+#[test]
+fn the_guide_to_pools_lists_what_a_pool_makes() {
+    let guide = read("docs/guide/pools.md");
+    let mut names = vec![
+        "`xmpp-edge-sidecar-<name>`".to_owned(),
+        "`xmpp-edge-gateway-<first domain>`".to_owned(),
+    ];
+    for path in [
+        "operator/src/controllers/pool/plan/names.rs",
+        "operator/src/compile/peer_keys.rs",
+    ] {
+        let source = read(path);
+        let made = source.split("format!(\"{pool}").skip(1);
+        let endings = made.filter_map(|rest| rest.split('"').next());
+        names.extend(endings.map(|ending| format!("`<pool>{ending}`")));
+    }
+    assert!(names.len() > 7, "the sources are read wrongly: {names:?}");
+    names.retain(|name| !guide.contains(name.as_str()));
+    assert!(names.is_empty(), "not in the guide: {names:?}");
 }
 
 /// The tables that the tests of `kubectl get` expect of a real one.

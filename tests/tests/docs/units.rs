@@ -5,7 +5,7 @@ use std::{fs, process::Command};
 
 use xmpp_edge_tests::edge;
 
-use super::documents;
+use super::{documents, split, texts};
 
 /// Where the documents have the programs.
 const INSTALLED: &str = "/usr/local/bin/";
@@ -25,6 +25,25 @@ fn verify(unit: &str) -> String {
         .unwrap();
     // It takes what it does not know, and says so.
     String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Files with keys are the user's of the program, mode 0600: it is one that is there before they are.
+#[test]
+fn every_unit_runs_as_a_user_that_its_page_makes() {
+    let mut checked = 0;
+    for (path, text) in texts() {
+        let (_, blocks) = split(&text);
+        let units = blocks.iter().filter(|it| it.text.contains("[Service]"));
+        for unit in units {
+            let mut lines = unit.text.lines();
+            let user = lines.find_map(|line| line.strip_prefix("User="));
+            let user = user.unwrap_or_else(|| panic!("{}: no User=", path.display()));
+            let made = format!("`useradd --system {user}`");
+            assert!(text.contains(&made), "{}: {made}", path.display());
+            checked += 1;
+        }
+    }
+    assert!(checked >= 2, "the documents are read wrongly");
 }
 
 #[test]

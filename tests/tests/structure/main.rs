@@ -1,6 +1,6 @@
 //! The architecture, held to the source: which room may name which (`docs/architecture.md`), that no two
 //! files need each other, that a type's name is unique in its crate, how long a file may be, how modules
-//! lie in folders, and that no dependency is unused.
+//! lie in folders, that no dependency is unused, and what scripts ask of programs that may be missing or others.
 //!
 //! What does not hold yet is listed in `exceptions.txt`, a line each, with the reason where it shall
 //! stay. That list can only shrink: what is not in it fails, and so does a line for what holds by now.
@@ -11,6 +11,7 @@ mod circles;
 mod dependencies;
 mod files;
 mod install;
+mod kind;
 mod layers;
 mod names;
 mod source;

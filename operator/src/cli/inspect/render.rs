@@ -29,8 +29,8 @@ use crate::{
 
 /// What stands in place of secret data.
 const ELIDED: &str = "(elided)";
-/// Where the chart puts the operator unless it is told otherwise.
-const OPERATOR_NAMESPACE: &str = "xmpp-edge-system";
+/// The operator's, as the guides have it: manifests do not say.
+const OPERATOR_NAMESPACE: &str = "edge-system";
 
 /// One pool: its document, the objects it leads to, the records it wants.
 #[derive(Serialize)]

@@ -41,7 +41,8 @@ impl Metrics {
         self.bounced
             .each(|_, counter| totals.bounced_stanzas += counter.get());
         self.attempts.each(|labels, counter| {
-            if labels.outcome != "Ok" {
+            // A target that is only slow has not failed.
+            if !matches!(labels.outcome, "Ok" | "TcpSilent") {
                 totals.failed_attempts += counter.get();
             }
         });
@@ -91,6 +92,7 @@ mod tests {
                     ..StanzaTally::default()
                 });
             metrics.attempt(Some(partner), Direction::Outbound, "tcp", "TcpRefused");
+            metrics.attempt(Some(partner), Direction::Outbound, "tcp", "TcpSilent");
             metrics.attempt(Some(partner), Direction::Outbound, "dns", "Ok");
             metrics.bounced(Some(partner), Direction::Outbound, "dropped", 3);
             let refused = ReasonFamily::Refused;

@@ -92,6 +92,8 @@ use throttle::Throttle;
 const TURN: Duration = Duration::from_micros(100);
 /// How long the closing handshake may take (RFC 6120 section 4.4).
 const CLOSING: Duration = Duration::from_secs(5);
+/// How long the peer of a stream that ends in order is heard on what it has got: what it says nothing of goes again.
+const LAST_WORD: Duration = Duration::from_secs(1);
 /// Between two looks at whether there is room again.
 const LOOK: Duration = Duration::from_millis(250);
 /// How long close_notify and FIN may take.
@@ -409,7 +411,11 @@ impl Stream {
                 Box::pin(self.handshake(domain)).await;
                 continue;
             }
-            if self.state.lingers() && self.sender.buffer.is_sent() {
+            if self.state.confirms() && self.sender.buffer.in_custody() == 0 {
+                self.state.confirms_no_more();
+            }
+            let waits = self.state.confirms();
+            if self.state.lingers() && self.sender.buffer.is_sent() && !waits {
                 // Nothing more goes out here: what waits is for the next stream.
                 self.return_routes(now);
             }
@@ -472,6 +478,12 @@ impl Stream {
         if self.receiver.stanzas > 0 {
             self.machine.note_proved();
         }
+        if let Input::End(fault) = &input
+            && fault.is_orderly()
+            && matches!(self.state, StreamState::Established)
+        {
+            self.sender.buffer.ask_last(Instant::now());
+        }
         self.machine.step(input, &environment, &mut self.outputs);
     }
 
@@ -507,7 +519,11 @@ impl Stream {
         let is_due = self.state.deadline().is_some_and(|due| now >= due);
         match self.state {
             StreamState::Establishing(_) if is_due => self.input(Input::TimedOut),
-            StreamState::Closing(_) if is_due => self.state.cut(),
+            StreamState::Closing(_) if is_due => {
+                if !self.state.confirms_no_more() {
+                    self.state.cut();
+                }
+            }
             StreamState::Established => {
                 self.on_certificate(now);
                 self.on_keepalive(now);

@@ -9,7 +9,7 @@ use xmpp_edge_crds::{
 };
 
 use super::{
-    CLOSING, Machine, Stream,
+    CLOSING, LAST_WORD, Machine, Stream,
     acknowledger::Acknowledger,
     carried::Carried,
     egress::Confirmation,
@@ -164,6 +164,14 @@ impl Stream {
         {
             let (peers, form) = (&self.context.peers, NameForm::of(text).to_all());
             peers.note_form(&self.config, (self.side, peer), form, Instant::now());
+        }
+    }
+
+    /// What the peer of a stream that is over says that it has got.
+    pub(super) fn last_word(&mut self, handled: u32) {
+        let acked = self.sender.buffer.acked(handled, Instant::now());
+        if acked.is_err() {
+            self.state.confirms_no_more();
         }
     }
 
@@ -389,7 +397,12 @@ impl Stream {
             // In order: the peer reads what was written before the end.
             self.sender.buffer.pings_no_more();
         }
-        self.state.close(fault, Instant::now() + CLOSING, after);
+        let (now, is_orderly) = (Instant::now(), fault.is_orderly());
+        let stood = matches!(self.state, StreamState::Established);
+        self.state.close(fault, now + CLOSING, after);
+        if is_orderly && stood && self.sender.buffer.has_acks() {
+            self.state.confirm_until(now + LAST_WORD);
+        }
         self.full = None;
         self.sender.buffer.must_flush();
         self.entry.set_open(false);

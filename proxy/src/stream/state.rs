@@ -36,6 +36,8 @@ pub(super) struct Closing {
     fault: Fault,
     deadline: Instant,
     after: AfterClose,
+    /// Until when the peer is heard on what it has got of what was written before the end.
+    confirms_until: Option<Instant>,
 }
 
 /// Reading or writing failed, or took too long: nothing more can be said.
@@ -94,7 +96,16 @@ impl StreamState {
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self {
             Self::Establishing(Establishing { deadline })
-            | Self::Closing(Closing { deadline, .. }) => Some(*deadline),
+            | Self::Closing(Closing {
+                deadline,
+                confirms_until: None,
+                ..
+            }) => Some(*deadline),
+            Self::Closing(Closing {
+                deadline,
+                confirms_until: Some(until),
+                ..
+            }) => Some(*until.min(deadline)),
             Self::Established | Self::Trunk(_) | Self::Broken(_) => None,
         }
     }
@@ -106,8 +117,32 @@ impl StreamState {
                 fault,
                 deadline,
                 after,
+                confirms_until: None,
             });
         }
+    }
+
+    /// A stream that ends hears until then what the peer has got.
+    pub(super) fn confirm_until(&mut self, until: Instant) {
+        if let Self::Closing(Closing { confirms_until, .. }) = self {
+            *confirms_until = Some(until);
+        }
+    }
+
+    /// Nothing is heard any more of what the peer has got; says whether it was.
+    pub(super) fn confirms_no_more(&mut self) -> bool {
+        match self {
+            Self::Closing(Closing { confirms_until, .. }) => confirms_until.take().is_some(),
+            _ => false,
+        }
+    }
+
+    /// Whether what the peer says of what it has got still counts, although the stream is over.
+    pub(super) fn confirms(&self) -> bool {
+        let Self::Closing(Closing { confirms_until, .. }) = self else {
+            return false;
+        };
+        confirms_until.is_some()
     }
 
     /// Nothing more can be said on a stream that ends.
@@ -120,8 +155,14 @@ impl StreamState {
 
     /// The peer has closed its stream too.
     pub(super) fn peer_is_done(&mut self) {
-        if let Self::Closing(Closing { after, .. }) = self {
+        if let Self::Closing(Closing {
+            after,
+            confirms_until,
+            ..
+        }) = self
+        {
             *after = AfterClose::Nothing;
+            *confirms_until = None;
         }
     }
 
@@ -139,7 +180,11 @@ impl StreamState {
     pub(super) fn is_over(&self, all_sent: bool) -> bool {
         match self {
             Self::Establishing(_) | Self::Established | Self::Trunk(_) => false,
-            Self::Closing(Closing { after, .. }) => all_sent && *after != AfterClose::Relay,
+            Self::Closing(Closing {
+                after,
+                confirms_until,
+                ..
+            }) => all_sent && *after != AfterClose::Relay && confirms_until.is_none(),
             Self::Broken(_) => true,
         }
     }
@@ -209,6 +254,23 @@ mod tests {
             state.cut();
             assert!(state.is_over(false), "{after:?}: nothing can be written");
         }
+    }
+
+    #[test]
+    fn a_stream_hears_a_while_what_the_peer_has_got_and_no_longer_than_the_peer_speaks() {
+        for after in AFTER {
+            let mut state = closing(after);
+            state.confirm_until(Instant::now());
+            assert!(state.confirms() && !state.is_over(true));
+            assert!(state.confirms_no_more() && !state.confirms_no_more());
+            assert_eq!(state.is_over(true), after != AfterClose::Relay);
+            state.confirm_until(Instant::now());
+            state.peer_is_done();
+            assert!(!state.confirms() && state.is_over(true));
+        }
+        let mut state = StreamState::Established;
+        state.confirm_until(Instant::now());
+        assert!(!state.confirms() && !state.confirms_no_more());
     }
 
     #[test]

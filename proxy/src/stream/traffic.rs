@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     config::ActiveConfig,
-    negotiation::{Fault, Input, Pair, PeerRole, Side},
+    negotiation::{Fault, Input, Pair, PeerRole, Side, acks::Namespace},
     tls::{self, Mode, Transport},
     xml::{Element, Item, StreamHeader, XmlError, rewrite::StanzaStart},
 };
@@ -191,7 +191,8 @@ impl Stream {
                 return bytes.len();
             }
             let lingers = self.state.lingers();
-            if self.state.end().is_some() && !lingers {
+            let is_over = self.state.end().is_some() && !lingers;
+            if is_over && !self.state.confirms() {
                 taken = bytes.len();
                 break;
             }
@@ -199,6 +200,12 @@ impl Stream {
             match self.scanner.next(rest) {
                 Ok(None) => break,
                 Ok(Some(Item::Whitespace { len })) => taken += len,
+                // Nothing of it counts but what the peer has got.
+                Ok(Some(item))
+                    if is_over && !matches!(item, Item::Other(_) | Item::Close { .. }) =>
+                {
+                    taken += item.len();
+                }
                 Ok(Some(Item::Skipped { len })) => {
                     self.receiver.bytes += len as u64;
                     taken += len;
@@ -243,10 +250,24 @@ impl Stream {
                     }
                 }
                 // The stream is over but for stanzas that were on their way.
-                Ok(Some(Item::Close { .. } | Item::Header { .. })) | Err(_) if lingers => {
+                Ok(Some(Item::Close { .. } | Item::Header { .. })) | Err(_)
+                    if lingers || is_over =>
+                {
                     self.state.peer_is_done();
+                    taken = bytes.len();
                 }
-                Ok(Some(Item::Other(other))) if lingers => taken += other.bytes.len(),
+                Ok(Some(Item::Other(other))) if lingers || is_over => {
+                    taken += other.bytes.len();
+                    let implied = StreamHeader::implied();
+                    let header = self.header.as_deref().unwrap_or(&implied);
+                    let is_ack = other.name == "a" && Namespace::of(other.namespace).is_some();
+                    let said = is_ack.then(|| Element::parse(other.bytes, header).ok());
+                    let handled = said.flatten();
+                    let handled = handled.and_then(|ack| ack.attribute("h")?.parse().ok());
+                    if let Some(handled) = handled.filter(|_| self.state.confirms()) {
+                        self.last_word(handled);
+                    }
+                }
                 Ok(Some(Item::Header { len, header })) => {
                     taken += len;
                     self.entry.set_answered();

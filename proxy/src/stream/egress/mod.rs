@@ -383,6 +383,25 @@ impl SendBuffer {
         self.written.suspect(blame, now)
     }
 
+    /// Whether the peer acknowledges by XEP-0198.
+    #[must_use]
+    pub fn has_acks(&self) -> bool {
+        matches!(self.confirmation, Confirmation::Acks { .. })
+    }
+
+    /// The stream ends: where something is unacknowledged, the peer is asked once more before the end.
+    pub fn ask_last(&mut self, now: Instant) {
+        if self.sent.is_empty() {
+            return;
+        }
+        if let Confirmation::Acks { acks, asked, .. } = &mut self.confirmation {
+            asked.get_or_insert(now);
+            let mut out = Vec::new();
+            acks.write_request(&mut out);
+            self.control(out);
+        }
+    }
+
     /// Whether the peer has confirmed anything on this stream.
     #[must_use]
     pub fn has_confirmed(&self) -> bool {
@@ -392,6 +411,17 @@ impl SendBuffer {
     /// Batches that were written whole.
     fn written(&self) -> usize {
         self.sent.len() - self.unwritten
+    }
+
+    /// Whether something was written of the first batch that is not written whole.
+    fn has_begun_the_next(&self) -> bool {
+        let at = self.pieces.iter().find_map(|piece| match piece {
+            Piece::Control(_) => None,
+            Piece::Stanzas { at, .. } => Some(*at),
+        });
+        let next = self.sent.get(self.written());
+        next.zip(at)
+            .is_some_and(|(next, at)| at > next.batch.unsettled_from())
     }
 
     /// Only for batches that were written whole.
@@ -498,8 +528,8 @@ impl SendBuffer {
     pub fn hand_back(&mut self, blame: Blame, now: Instant) -> Vec<Returned> {
         let mut by_route: Vec<Returned> = Vec::new();
         let mut places: HashMap<*const Route, usize> = HashMap::new();
-        // The first that is not written whole may have been read in part.
-        let read = (self.written() + 1).min(self.sent.len());
+        // The first that is not written whole may have been read in part, where a part of it was written.
+        let read = self.written() + usize::from(self.has_begun_the_next());
         let too_large = match blame {
             Blame::Size => self.too_large(read),
             Blame::Nothing | Blame::Unsaid | Blame::Content | Blame::Unread => None,

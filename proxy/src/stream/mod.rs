@@ -93,7 +93,7 @@ const TURN: Duration = Duration::from_micros(100);
 /// How long the closing handshake may take (RFC 6120 section 4.4).
 const CLOSING: Duration = Duration::from_secs(5);
 /// How long the peer of a stream that ends in order is heard on what it has got: what it says nothing of goes again.
-const LAST_WORD: Duration = Duration::from_secs(1);
+const LAST_WORD: Duration = Duration::from_secs(3);
 /// Between two looks at whether there is room again.
 const LOOK: Duration = Duration::from_millis(250);
 /// How long close_notify and FIN may take.

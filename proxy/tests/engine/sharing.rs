@@ -220,3 +220,36 @@ async fn pairs_that_come_to_belong_to_two_partner_objects_share_no_longer() {
     assert_eq!(lab.partner.streams(), 3);
     lab.stop().await;
 }
+
+/// What the peer has got of a stream that we end is not sent again on the next (XEP-0198 section 4).
+#[tokio::test]
+async fn what_is_acknowledged_after_our_end_of_a_stream_goes_once() {
+    let plan = Plan {
+        partner_acks: true,
+        ..Plan::default()
+    };
+    let lab = Lab::start(57, plan).await;
+    let (mut first, mut second) = two_on_one(&lab).await;
+    lab.change(|config| {
+        let mut other = config.partners[0].clone();
+        other.name = "other".to_owned();
+        other.domains.remove(0);
+        config.partners[0].domains.truncate(1);
+        config.partners.push(other);
+    });
+    lab.partner.hears("</stream:stream>").await;
+    let last = "<a xmlns='urn:xmpp:sm:3' h='2'/></stream:stream>";
+    lab.partner.say(1, last).await;
+    first.say("a1").await;
+    second.say("b1").await;
+    lab.partner
+        .comes(["a1", "b1"].map(str::to_owned).iter())
+        .await;
+    assert_eq!(ids_of(&lab, "a"), ["a0", "a1"]);
+    assert_eq!(ids_of(&lab, "b"), ["b0", "b1"]);
+    for stream in [2, 3] {
+        let ack = "<a xmlns='urn:xmpp:sm:3' h='1'/>";
+        lab.partner.say(stream, ack).await;
+    }
+    lab.stop().await;
+}

@@ -34,7 +34,7 @@ enum Way {
 #[derive(Clone, Debug)]
 enum Step {
     /// A read brought so many stanzas of this pair.
-    ConfigUpdate(u8, u8),
+    Enqueue(u8, u8),
     /// The stream takes batches out of the queue.
     Take(u8),
     /// The socket takes so many bytes.
@@ -64,7 +64,7 @@ fn step() -> impl Strategy<Value = Step> {
         Just(Way::Probe)
     ];
     prop_oneof![
-        6 => (0..LANES, 1_u8..6).prop_map(|(lane, count)| Step::ConfigUpdate(lane, count)),
+        6 => (0..LANES, 1_u8..6).prop_map(|(lane, count)| Step::Enqueue(lane, count)),
         6 => (1_u8..4).prop_map(Step::Take),
         6 => (1_u16..400).prop_map(Step::Write),
         4 => any::<u8>().prop_map(Step::Confirm),
@@ -239,7 +239,7 @@ impl World {
     fn step(&mut self, step: &Step) {
         self.now += Duration::from_millis(10);
         match step {
-            Step::ConfigUpdate(lane, count) => self.offer(usize::from(*lane), *count),
+            Step::Enqueue(lane, count) => self.offer(usize::from(*lane), *count),
             Step::Take(count) => {
                 for _ in 0..*count {
                     // In turns, as the stream does.
@@ -482,7 +482,7 @@ proptest! {
 #[test]
 fn an_ack_for_what_was_not_written_yet_is_refused() {
     let mut world = World::new();
-    world.step(&Step::ConfigUpdate(0, 3));
+    world.step(&Step::Enqueue(0, 3));
     world.step(&Step::Take(1));
     // Two stanzas of three and two bytes more.
     world.write(12);
@@ -500,10 +500,10 @@ fn what_was_written_before_acks_were_agreed_on_is_not_counted_by_them() {
     let mut world = World::new();
     world.die();
     world.connect(Way::Written);
-    world.step(&Step::ConfigUpdate(0, 2));
+    world.step(&Step::Enqueue(0, 2));
     world.step(&Step::Take(1));
     world.hop.egress.confirm_by(acks());
-    world.step(&Step::ConfigUpdate(0, 1));
+    world.step(&Step::Enqueue(0, 1));
     world.step(&Step::Take(1));
     world.write(usize::MAX);
     assert_eq!(
@@ -520,7 +520,7 @@ fn what_was_written_before_acks_were_agreed_on_is_not_counted_by_them() {
 #[test]
 fn a_peer_that_confirms_nothing_new_is_not_asked_again_at_once() {
     let mut world = World::new();
-    world.step(&Step::ConfigUpdate(0, 2));
+    world.step(&Step::Enqueue(0, 2));
     world.step(&Step::Take(1));
     world.write(usize::MAX);
     let now = world.now;
@@ -553,7 +553,7 @@ fn answers_that_the_peer_does_not_take_stop_the_reading() {
 fn acks_of_a_shared_stream_count_over_its_pairs_in_the_order_of_writing() {
     let mut world = World::new();
     for (lane, count) in [(0, 2), (1, 2), (0, 1)] {
-        world.step(&Step::ConfigUpdate(lane, count));
+        world.step(&Step::Enqueue(lane, count));
         world.turn = usize::from(lane + LANES - 1) % usize::from(LANES);
         world.step(&Step::Take(1));
     }
@@ -571,4 +571,18 @@ fn acks_of_a_shared_stream_count_over_its_pairs_in_the_order_of_writing() {
         (1, 1),
         "each goes back to its own"
     );
+}
+
+#[test]
+fn what_no_byte_was_written_of_counts_as_not_sent() {
+    for (written, sendings) in [(0, 0), (1, 1)] {
+        let mut world = World::new();
+        world.step(&Step::Enqueue(0, 1));
+        world.step(&Step::Take(1));
+        world.write(written);
+        let handed = world.hop.egress.hand_back(Blame::Nothing, world.now);
+        let again: Vec<_> = handed.iter().flat_map(|own| &own.again).collect();
+        assert_eq!(again.len(), 1);
+        assert_eq!(again[0].sendings, sendings, "{written} bytes written");
+    }
 }

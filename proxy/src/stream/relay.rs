@@ -167,7 +167,10 @@ impl Relay<'_> {
                         && noted.is_some_and(|noted| context.presence.still_has(noted))
                 };
                 let presence = if goes.kind == StanzaKind::Presence && !is_noted() {
-                    context.presence.note(partner, direction, goes)
+                    // A sidecar knows no partner objects: each remote domain has a share there.
+                    let domain = || config.share_holder(self.side.opposite(), &carried.pair);
+                    let holder = partner.or_else(domain);
+                    context.presence.note(holder, direction, goes)
                 } else {
                     None
                 };

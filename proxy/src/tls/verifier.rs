@@ -107,16 +107,16 @@ pub(super) use signatures_by;
 pub(super) struct AcceptAnyCertificate;
 
 impl AcceptAnyCertificate {
-    /// RSA keys below 2048 bits prove nothing, and those above 8192 bits no library checks: they are let through
-    /// and count as no proof ([`super::CertificateFault::WeakKey`], [`super::CertificateFault::KeyTooLong`]), pinned
-    /// or not.
+    /// RSA keys below 2048 bits prove nothing, those above 8192 bits no library checks, and some certificates
+    /// nobody reads: they are let through and count as no proof ([`super::CertificateFault::WeakKey`],
+    /// [`super::CertificateFault::KeyTooLong`], [`super::CertificateFault::Malformed`]), pinned or not.
     fn possession(
         version: SignedBy,
         message: &[u8],
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        if parse(certificate).is_ok_and(|parsed| unproven_rsa(&parsed).is_some()) {
+        if parse(certificate).map_or(true, |parsed| unproven_rsa(&parsed).is_some()) {
             return Ok(HandshakeSignatureValid::assertion());
         }
         possession(version, message, certificate, signature)

@@ -408,6 +408,10 @@ impl Candidates {
         };
         if let WaitingTarget::New(target) = &waiting
             && let Host::Name(name) = &target.host
+            && !self
+                .tried
+                .iter()
+                .any(|own| *own == (name.clone(), target.port))
         {
             self.tried.push((name.clone(), target.port));
         }

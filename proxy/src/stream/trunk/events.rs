@@ -70,7 +70,10 @@ impl TrunkStream {
             }
             TrunkEvent::Edge(change) => self.stream.context.trunks.edge_changed(id, change),
             TrunkEvent::Server(state) => self.server_is(state, now),
-            TrunkEvent::Claim(since) => self.stream.context.trunks.claims(id, since),
+            TrunkEvent::Claim(since) => {
+                self.stream.context.trunks.claims(id, since);
+                self.sign_inbound();
+            }
         }
         Ok(())
     }
@@ -121,9 +124,17 @@ impl TrunkStream {
             let whose = config.attempt_peer(Side::Gateway, domain);
             context.attempts.connected(whose, domain);
         }
-        context
-            .router
-            .signed(|side, pair| side == Side::Gateway && domains.contains(&pair.to));
+        self.sign_inbound();
+    }
+
+    /// What waits for the servers of this sidecar may have a way by now, here or by another's trunk: pauses from
+    /// before are over.
+    pub(super) fn sign_inbound(&self) {
+        if let Speaker::Sidecar { domains } = &self.speaker {
+            let leads_there =
+                |side, pair: &Pair| side == Side::Gateway && domains.contains(&pair.to);
+            self.stream.context.router.signed(leads_there);
+        }
     }
 
     /// The sidecar reaches its server, or does not: what comes for it is kept here meanwhile.
@@ -131,13 +142,11 @@ impl TrunkStream {
         self.far_server.follow(&state, now);
         let context = Arc::clone(&self.stream.context);
         context.trunks.server_is(self.stream.entry.id, state);
-        let Speaker::Sidecar { domains } = &self.speaker else {
+        if matches!(self.speaker, Speaker::Edge { .. }) {
             return;
-        };
+        }
         if self.far_server.is_reached() {
-            return context
-                .router
-                .signed(|side, pair| side == Side::Gateway && domains.contains(&pair.to));
+            return self.sign_inbound();
         }
         for route in self.turns.routes() {
             let absence = context.trunks.absence(&place(route));

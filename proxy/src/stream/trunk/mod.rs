@@ -460,6 +460,7 @@ impl TrunkStream {
     /// Nothing more is sent here: others are told, and pairs move.
     fn moves_away(&mut self) {
         self.stream.context.trunks.drains(self.stream.entry.id);
+        self.sign_inbound();
         self.are_leaving(self.turns.routes().cloned().collect());
     }
 
@@ -546,6 +547,7 @@ impl TrunkStream {
         self.receiver.flush(&context.router, now);
         // First, so that nothing is given to this one any more.
         context.trunks.gone(self.stream.entry.id);
+        self.sign_inbound();
         self.stream.handle.close();
         for pair in self.trunk.pairs_mut() {
             if let TrunkPair::Refused(refused) = &mut pair.what {

@@ -389,7 +389,7 @@ impl Drop for Walk<'_> {
 fn kind_of(fault: &Fault) -> FailureKind {
     /// Conditions of servers that are starting, ending, or short of something (RFC 6120 sections 4.9.3
     /// and 8.3.3).
-    const PASSING: [&str; 9] = [
+    const PASSING: [&str; 10] = [
         "connection-timeout",
         "internal-server-error",
         "remote-connection-failed",
@@ -397,6 +397,8 @@ fn kind_of(fault: &Fault) -> FailureKind {
         "remote-server-timeout",
         "reset",
         "resource-constraint",
+        // A node of a cluster that takes nobody just now. Where it sends us is anybody's word.
+        "see-other-host",
         "system-shutdown",
         "temporary-auth-failure",
     ];

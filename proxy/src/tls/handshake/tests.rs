@@ -384,6 +384,43 @@ async fn s6_a_large_rsa_key_is_named_with_its_size_after_the_handshake() {
     }
 }
 
+/// s6: a certificate that nobody can read ends no handshake, and proves nothing, a pinned key neither.
+#[tokio::test]
+async fn s6_a_certificate_that_cannot_be_read_leaves_dialback() {
+    use xmpp_edge_crds::edge_config::PartnerTrust;
+
+    use crate::tls::{Role, Roots, Trust, spki_sha256};
+
+    let good = of_file(include_str!("../fixtures/v1.pem"));
+    let mut der = good.chain()[0].to_vec();
+    // One of its dates, a UTCTime, is none.
+    let tag = der.windows(2).position(|pair| pair == [0x17, 13]).unwrap();
+    der[tag + 14] = b'?';
+    let chain = vec![rustls_pki_types::CertificateDer::from(der)];
+    let odd = CertifiedKey::new(chain, Arc::clone(&good.certified().key));
+    let odd = crate::tls::config::Configurations::new(&Arc::new(odd)).unwrap();
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let config = limited(odd.server(false), version);
+        let (near, far) = duplex(16_384);
+        let partner = domain("partner.example");
+        let acceptor = tokio_rustls::TlsAcceptor::from(config);
+        let (ours, _) = tokio::join!(
+            connect(near, None, &partner, Mode::StartTls, soon()),
+            acceptor.accept(far),
+        );
+        let seen = ours.unwrap().peer_chain().to_vec();
+        let pins = PartnerTrust {
+            pinned_spki_sha256: vec![spki_sha256(&good.chain()[0]).unwrap().to_string()],
+            ..PartnerTrust::default()
+        };
+        let pinned = Trust::of_partner(&pins, &Roots::default(), "test").unwrap();
+        let fault = pinned
+            .judge(&partner, &seen, Role::Server, None)
+            .unwrap_err();
+        assert_eq!(fault.label(), "CertificateMalformed");
+    }
+}
+
 /// s6: RSA below 2048 bits is no proof, and it is said how many bits there are; dialback goes on.
 #[test]
 fn s6_a_small_rsa_key_is_named_with_its_size() {

@@ -313,6 +313,9 @@ impl Trust {
     }
 }
 
+/// 2.5.29.37.0, as it stands in DER.
+const ANY_EXTENDED_KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x25, 0x00];
+
 /// One judgement.
 struct Question<'a> {
     trust: &'a Trust,
@@ -421,12 +424,19 @@ impl Question<'_> {
                 )
                 .map(|_| ())
         };
-        match (self.role, verify(KeyUsage::server_auth())) {
-            (Role::Client, Err(webpki::Error::RequiredEkuNotFoundContext(_))) => {
-                verify(KeyUsage::client_auth())
-            }
-            (_, verdict) => verdict,
+        let lacks_use = |verdict: &Result<(), webpki::Error>| {
+            matches!(verdict, Err(webpki::Error::RequiredEkuNotFoundContext(_)))
+        };
+        let verdict = verify(KeyUsage::server_auth());
+        if !lacks_use(&verdict) {
+            return verdict;
         }
+        // RFC 5280 section 4.2.1.12: whoever names any use need name no other.
+        let any = verify(KeyUsage::required_if_present(ANY_EXTENDED_KEY_USAGE));
+        if self.role == Role::Client && lacks_use(&any) {
+            return verify(KeyUsage::client_auth());
+        }
+        any
     }
 
     fn fault(&self, cause: &webpki::Error) -> CertificateFault {

@@ -104,6 +104,13 @@ fn what_is_wrong_with_a_certificate_is_named() {
             server,
             "CertificateChainIncomplete",
         ),
+        ("for any use", issue(&ca, &used(&[Eku::Any])), server, "Ok"),
+        (
+            "of a client, for any use",
+            issue(&ca, &used(&[Eku::Any])),
+            client,
+            "Ok",
+        ),
         (
             "other name",
             issue(&ca, &named(&["evil.example"])),

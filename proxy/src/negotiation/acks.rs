@@ -31,6 +31,53 @@ impl Namespace {
     }
 }
 
+/// `<r/>` or `<a/>` in the form in which all servers write them. Others are read as elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AcksWord {
+    Request,
+    Answer(u32),
+}
+
+impl AcksWord {
+    /// Reads one whole element that a scanner has checked.
+    #[must_use]
+    pub fn of(element: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(element).ok()?;
+        let inside = text.strip_prefix('<')?.strip_suffix("/>")?;
+        let (name, attributes) = inside.split_once(' ')?;
+        let mut attributes = attributes.trim_end().split(' ').map(attribute);
+        let (first, second) = (attributes.next()??, attributes.next());
+        if attributes.next().is_some() {
+            return None;
+        }
+        match (name, first, second) {
+            ("r", ("xmlns", version), None) => {
+                Namespace::of(version)?;
+                Some(Self::Request)
+            }
+            ("a", ("xmlns", version), Some(Some(("h", handled))))
+            | ("a", ("h", handled), Some(Some(("xmlns", version))))
+                if handled.bytes().all(|digit| digit.is_ascii_digit()) =>
+            {
+                Namespace::of(version)?;
+                handled.parse().ok().map(Self::Answer)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// `name='value'` in either quotes.
+fn attribute(text: &str) -> Option<(&str, &str)> {
+    let (name, quoted) = text.split_once('=')?;
+    let quote = quoted
+        .chars()
+        .next()
+        .filter(|own| matches!(own, '\'' | '"'))?;
+    let value = quoted.strip_prefix(quote)?.strip_suffix(quote)?;
+    (!value.contains(quote)).then_some((name, value))
+}
+
 /// What was sent to a peer that acknowledges by a count; both begin at zero.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SentCount {
@@ -141,6 +188,35 @@ impl Acks {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_words_of_all_servers_are_read_and_odd_ones_are_left_to_the_machine() {
+        for (text, word) in [
+            ("<r xmlns='urn:xmpp:sm:3'/>", Some(AcksWord::Request)),
+            ("<r xmlns=\"urn:xmpp:sm:2\" />", Some(AcksWord::Request)),
+            (
+                "<a xmlns='urn:xmpp:sm:3' h='17'/>",
+                Some(AcksWord::Answer(17)),
+            ),
+            (
+                "<a h=\"0\" xmlns='urn:xmpp:sm:3'/>",
+                Some(AcksWord::Answer(0)),
+            ),
+            ("<a xmlns='urn:xmpp:sm:3' h='4294967296'/>", None),
+            ("<a xmlns='urn:xmpp:sm:3' h='+1'/>", None),
+            ("<a xmlns='urn:xmpp:sm:3' h=''/>", None),
+            ("<a xmlns='urn:xmpp:sm:3'/>", None),
+            ("<a xmlns='urn:xmpp:sm:3' h='1' x='2'/>", None),
+            ("<a xmlns='urn:xmpp:sm:9' h='1'/>", None),
+            ("<a xmlns='urn:xmpp:sm:3' h='1'></a>", None),
+            ("<a xmlns='urn:xmpp:sm:3'  h='1'/>", None),
+            ("<r xmlns='urn:xmpp:sm:3'></r>", None),
+            ("<x:r xmlns:x='urn:xmpp:sm:3'/>", None),
+            ("<enable xmlns='urn:xmpp:sm:3'/>", None),
+        ] {
+            assert_eq!(AcksWord::of(text.as_bytes()), word, "{text}");
+        }
+    }
 
     fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
         let mut out = Vec::new();

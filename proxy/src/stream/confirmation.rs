@@ -68,14 +68,11 @@ impl Stream {
     pub(super) fn ask_for_confirmation(&mut self, now: Instant) {
         match self.sender.buffer.confirmation_mut() {
             Confirmation::Written => {}
-            Confirmation::Acks { acks, asked, again } => {
-                if asked.is_some() || again.is_some_and(|again| now < again) {
-                    return;
-                }
-                *asked = Some(now);
-                let mut out = Vec::new();
-                acks.write_request(&mut out);
-                self.sender.buffer.control(out);
+            Confirmation::Acks { .. } => {
+                let queue = self.config.document.settings.queue_bytes;
+                let quarter = usize::try_from(queue / 4).unwrap_or(usize::MAX);
+                let ends = self.intake.is_draining();
+                self.sender.buffer.ask(ends, quarter, now);
             }
             Confirmation::Probe { last, by, .. } => {
                 let by = *by;

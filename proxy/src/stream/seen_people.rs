@@ -4,7 +4,7 @@
 //! Remembers the text alone; whether what was found still holds is policy's to say, and whether the pair may
 //! still be carried the stream's.
 
-use std::hash::BuildHasher;
+use std::{cell::Cell, hash::BuildHasher};
 
 use foldhash::fast::RandomState;
 
@@ -34,6 +34,8 @@ pub(super) struct SeenPeople(Option<Box<Places>>);
 struct Places {
     hasher: RandomState,
     places: [SeenPlace; PLACES],
+    /// The place of those found last.
+    last: Cell<u8>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -51,9 +53,16 @@ impl SeenPeople {
     #[inline]
     pub(super) fn find(&self, from: &str, to: &str) -> Option<Seen> {
         let seen = self.0.as_deref()?;
+        // People write several times in a row.
+        let last = &seen.places[usize::from(seen.last.get())];
+        if last.is_of(from, to) {
+            return last.seen;
+        }
         let (at, _) = seen.place_of(from, to);
         let place = &seen.places[at];
-        place.seen.filter(|_| place.is_of(from, to))
+        let found = place.seen.filter(|_| place.is_of(from, to))?;
+        seen.last.set(u8::try_from(at).unwrap_or_default());
+        Some(found)
     }
 
     /// They are remembered once they are seen twice, nobody else of their place in between.
@@ -135,6 +144,7 @@ impl Default for Places {
         Self {
             hasher: RandomState::default(),
             places: [nobody; PLACES],
+            last: Cell::new(0),
         }
     }
 }

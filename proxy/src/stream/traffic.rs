@@ -4,7 +4,7 @@
 use std::{
     cell::RefCell,
     future::poll_fn,
-    io,
+    io::{self, IoSlice},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -18,6 +18,7 @@ use super::{
     CLOSING, Machine, Stream, cancelled,
     carried::Carried,
     context::StreamContext,
+    egress::FRONTS,
     environment::ConfigEnvironment,
     receiver::{Receiver, Taken, domain_part},
     relay::answers_the_edge,
@@ -25,7 +26,10 @@ use super::{
 };
 use crate::{
     config::ActiveConfig,
-    negotiation::{Fault, Input, Pair, PeerRole, Side, acks::Namespace},
+    negotiation::{
+        Fault, Input, Pair, PeerRole, Side,
+        acks::{AcksWord, Namespace},
+    },
     tls::{self, Mode, Transport},
     xml::{Element, Item, StreamHeader, XmlError, rewrite::StanzaStart},
 };
@@ -53,14 +57,16 @@ impl Stream {
         // A peer that closed its connection may have said why before.
         let mut failed = None;
         while !self.sender.buffer.is_empty() {
-            match Pin::new(&mut *transport).poll_write(cx, self.sender.buffer.front()) {
+            let mut fronts = [IoSlice::new(&[]); FRONTS];
+            let count = self.sender.buffer.fronts(&mut fronts);
+            match Pin::new(&mut *transport).poll_write_vectored(cx, &fronts[..count]) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Err(error)) => {
                     failed = Some(error);
                     break;
                 }
                 Poll::Ready(Ok(count)) => {
-                    self.sender.buffer.wrote(count);
+                    self.sender.buffer.wrote_all(count);
                     self.keepalive.said(Instant::now());
                     progress = true;
                 }
@@ -280,6 +286,23 @@ impl Stream {
                 }
                 Ok(Some(Item::Other(other))) => {
                     taken += other.bytes.len();
+                    // Of a busy stream these need no tree, and the machine has nothing to say to them.
+                    let is_plain = matches!(self.state, StreamState::Established)
+                        && self.sender.buffer.has_acks();
+                    match AcksWord::of(other.bytes).filter(|_| is_plain) {
+                        Some(AcksWord::Request) => {
+                            self.receiver.ack_requested();
+                            continue;
+                        }
+                        Some(AcksWord::Answer(handled)) => {
+                            if handled > 0 {
+                                self.machine.note_proved();
+                            }
+                            self.acked(handled);
+                            continue;
+                        }
+                        None => {}
+                    }
                     let implied = StreamHeader::implied();
                     let header = self.header.as_deref().unwrap_or(&implied);
                     match Element::parse(other.bytes, header) {

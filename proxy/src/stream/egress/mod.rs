@@ -2,13 +2,14 @@
 //!
 //! Stanzas stay in custody here from the moment they leave their route's queue until the peer
 //! acknowledged them (XEP-0198), answered a later sign of life, or, where it can do neither, until
-//! they were written. Knows no socket: `stream` writes what [`SendBuffer::front`] shows.
+//! they were written. Knows no socket: `stream` writes what [`SendBuffer::fronts`] shows.
 
 mod blame;
 mod written_sizes;
 
 use std::{
     collections::{HashMap, VecDeque},
+    io::IoSlice,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -29,6 +30,14 @@ const AHEAD: usize = 128 * 1024;
 /// Bytes of our own that may wait for the socket before the peer is not read any more: all of them
 /// answer something that it said.
 const OWN_AHEAD: usize = 64 * 1024;
+/// What the edge says itself is joined to what it has said before and not written, up to so many bytes.
+const JOINED: usize = 8 * 1024;
+/// Pieces that are handed to the transport at once, at most.
+pub const FRONTS: usize = 8;
+/// Bytes of stanzas after which a peer is asked to acknowledge, or before, where a quarter of a queue is less.
+const UNASKED: usize = 256 * 1024;
+/// How long after the first of them at the latest.
+const ASK_AFTER: Duration = Duration::from_millis(5);
 
 /// Bytes of errors that may be unconfirmed before more are made: a whole queue of them at once would
 /// keep a server inside from confirming anything for longer than it has time to.
@@ -137,6 +146,10 @@ pub struct SendBuffer {
     uncounted: usize,
     /// Bytes of errors in `sent`.
     errors: usize,
+    /// Bytes of stanzas since the peer was asked last to acknowledge.
+    unasked: usize,
+    /// When it is at the latest.
+    ask_due: Option<Instant>,
     flush: Flush,
     confirmation: Confirmation,
     pub last_stanza: Option<Instant>,
@@ -155,6 +168,8 @@ impl Default for SendBuffer {
             unwritten: 0,
             uncounted: 0,
             errors: 0,
+            unasked: 0,
+            ask_due: None,
             flush: Flush::Done,
             confirmation: Confirmation::Written,
             last_stanza: None,
@@ -168,10 +183,17 @@ impl SendBuffer {
     /// Bytes of our own: negotiation, acks, keep-alives.
     pub fn control(&mut self, bytes: impl Into<Bytes>) {
         let bytes = bytes.into();
-        if !bytes.is_empty() {
-            self.ahead += bytes.len();
-            self.own_ahead += bytes.len();
-            self.pieces.push_back(Piece::Control(bytes));
+        if bytes.is_empty() {
+            return;
+        }
+        self.ahead += bytes.len();
+        self.own_ahead += bytes.len();
+        match self.pieces.back_mut() {
+            // One record, and one write, for what is said in one breath.
+            Some(Piece::Control(last)) if last.len() + bytes.len() <= JOINED => {
+                *last = [&last[..], &bytes[..]].concat().into();
+            }
+            _ => self.pieces.push_back(Piece::Control(bytes)),
         }
     }
 
@@ -265,7 +287,8 @@ impl SendBuffer {
         let bytes = batch.unsettled();
         let errors = if batch.is_reply { bytes.len() } else { 0 };
         self.errors += errors;
-        self.ahead += bytes.len();
+        let len = bytes.len();
+        self.ahead += len;
         self.pieces.push_back(Piece::Stanzas {
             bytes,
             at: batch.unsettled_from(),
@@ -278,6 +301,7 @@ impl SendBuffer {
             errors,
         });
         self.unwritten += 1;
+        self.unasked += len;
         self.last_stanza = Some(now);
     }
 
@@ -305,6 +329,27 @@ impl SendBuffer {
     #[must_use]
     pub fn is_sent(&self) -> bool {
         self.is_empty() && self.flush == Flush::Done
+    }
+
+    /// What to write next, piece by piece; says how many there are.
+    pub fn fronts<'a>(&'a self, pieces: &mut [IoSlice<'a>; FRONTS]) -> usize {
+        let fronts = self.pieces.iter().take(FRONTS);
+        fronts
+            .zip(pieces)
+            .map(|(piece, front)| {
+                let (Piece::Control(bytes) | Piece::Stanzas { bytes, .. }) = piece;
+                *front = IoSlice::new(bytes);
+            })
+            .count()
+    }
+
+    /// The transport took so many bytes, of one or several pieces.
+    pub fn wrote_all(&mut self, mut count: usize) {
+        while count > 0 && !self.pieces.is_empty() {
+            let own = self.front().len().min(count);
+            self.wrote(own);
+            count -= own;
+        }
     }
 
     /// The transport took `count` bytes of [`Self::front`].
@@ -381,6 +426,31 @@ impl SendBuffer {
             return None;
         }
         self.written.suspect(blame, now)
+    }
+
+    /// Asks the peer what it has got, where it acknowledges and is not asked already. Not for each batch: a
+    /// question is a record and an answer, and confirms all before it. `at_once`: somebody waits for the answer.
+    pub fn ask(&mut self, at_once: bool, most_unasked: usize, now: Instant) {
+        let at_once = at_once
+            || self.unasked >= most_unasked.min(UNASKED)
+            || self.sends_alone()
+            || !self.window().takes_errors;
+        let Confirmation::Acks { acks, asked, again } = &mut self.confirmation else {
+            return;
+        };
+        if asked.is_some() || again.is_some_and(|again| now < again) {
+            return;
+        }
+        let due = *self.ask_due.get_or_insert(now + ASK_AFTER);
+        if now < due && !at_once {
+            return;
+        }
+        self.ask_due = None;
+        *asked = Some(now);
+        self.unasked = 0;
+        let mut out = Vec::new();
+        acks.write_request(&mut out);
+        self.control(out);
     }
 
     /// Whether the peer acknowledges by XEP-0198.
@@ -506,7 +576,7 @@ impl SendBuffer {
         match &self.confirmation {
             Confirmation::Acks {
                 asked: None, again, ..
-            } => *again,
+            } => again.or(self.ask_due),
             _ => None,
         }
     }

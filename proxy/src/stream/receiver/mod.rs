@@ -67,6 +67,8 @@ pub struct Receiver {
     /// Index into `carried` of what is being collected and was seen last.
     current: usize,
     builder: BatchBuilder,
+    /// What `builder` may collect of the pair at `current` before it is looked at the queue again, in bytes.
+    room: usize,
     /// What is counted of the one at `tallied`, and not added to its counters yet.
     tally: StanzaTally,
     tallied: usize,
@@ -76,6 +78,22 @@ pub struct Receiver {
     received: u64,
     pub stanzas: u64,
     pub bytes: u64,
+}
+
+/// What a queue takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    /// So many bytes.
+    Bytes(usize),
+    /// Nothing: others of the stream go on, and what comes for this pair is answered.
+    Full,
+    /// Nothing, and no answers.
+    Unanswerable,
+}
+
+/// `settings.queueBytes`.
+fn queue(config: &ActiveConfig) -> usize {
+    usize::try_from(config.document.settings.queue_bytes).unwrap_or(usize::MAX)
 }
 
 impl Receiver {
@@ -91,6 +109,7 @@ impl Receiver {
             people: SeenPeople::default(),
             current: 0,
             builder: BatchBuilder::default(),
+            room: 0,
             tally: StanzaTally::default(),
             tallied: 0,
             acknowledger: None,
@@ -121,32 +140,24 @@ impl Receiver {
         else {
             return Taken::Stray;
         };
-        let settings = &config.document.settings;
-        let carried = &self.carried[index];
-        let limit = usize::try_from(settings.queue_bytes).unwrap_or(usize::MAX);
-        let held = carried.route.held()
-            + if index == self.current {
-                self.builder.len()
-            } else {
-                0
-            };
-        let whole = usize::try_from(settings.queue_total_bytes).unwrap_or(usize::MAX);
-        let share = &carried.share;
-        // An empty queue takes any stanza: there will never be more room.
-        let no_room = held > 0 && held + stanza.text.len() > limit || share.is_full(whole);
-        // A peer that does not take its errors gets no more of them, and neither does a partner whose
-        // errors alone overfill its share.
-        let no_answers = carried.back.held() > limit || share.is_overfull(whole);
-        let full = no_room || no_answers;
-        if no_answers || no_room && self.carried.len() == 1 {
-            self.flush(context, now);
-            // The room may be taken up by what was just flushed, or have come in between.
-            let carried = &self.carried[index];
-            return Taken::Full(Arc::clone(if carried.back.held() > limit {
-                &carried.back
-            } else {
-                &carried.route
-            }));
+        let follows = index == self.current && !self.builder.is_empty();
+        let has_room = follows && self.builder.len() + stanza.text.len() <= self.room;
+        let mut full = false;
+        if !has_room {
+            match self.room_of(config, index, stanza.text.len()) {
+                Room::Bytes(bytes) => self.room = bytes,
+                Room::Full if self.carried.len() > 1 => full = true,
+                Room::Full | Room::Unanswerable => {
+                    self.flush(context, now);
+                    // The room may be taken up by what was just flushed, or have come in between.
+                    let carried = &self.carried[index];
+                    return Taken::Full(Arc::clone(if carried.back.held() > queue(config) {
+                        &carried.back
+                    } else {
+                        &carried.route
+                    }));
+                }
+            }
         }
         if index != self.tallied {
             self.publish();
@@ -180,6 +191,8 @@ impl Receiver {
             return Taken::Yes;
         }
         let Some(passing) = relay.judge(carried, stanza, (written, presence), owed) else {
+            // Its answer may have taken what there was.
+            self.room = 0;
             return Taken::Yes;
         };
         if let Some(people) = passing.people {
@@ -200,6 +213,30 @@ impl Receiver {
         let builder = &mut self.builder;
         builder.add(number, wanted, |out| passing.write(stanza, header, out));
         Taken::Yes
+    }
+
+    /// What there is room for of the pair at `index`, where it has to take so many bytes now.
+    fn room_of(&self, config: &ActiveConfig, index: usize, bytes: usize) -> Room {
+        let carried = &self.carried[index];
+        let (limit, share) = (queue(config), &carried.share);
+        let whole = config.document.settings.queue_total_bytes;
+        let whole = usize::try_from(whole).unwrap_or(usize::MAX);
+        // A peer that does not take its errors gets no more of them, and neither does a partner whose
+        // errors alone overfill its share.
+        if carried.back.held() > limit || share.is_overfull(whole) {
+            return Room::Unanswerable;
+        }
+        let collected = match index == self.current {
+            true => self.builder.len(),
+            false => 0,
+        };
+        let queued = carried.route.held();
+        let held = queued + collected;
+        // An empty queue takes any stanza: there will never be more room.
+        if held > 0 && held + bytes > limit || share.is_full(whole) {
+            return Room::Full;
+        }
+        Room::Bytes(limit.saturating_sub(queued))
     }
 
     /// A stanza that broke a limit and was skipped: answered, where its like is. `false`: this stream

@@ -8,7 +8,7 @@
 use std::{
     cell::RefCell,
     future::poll_fn,
-    io,
+    io::{self, IoSlice},
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -27,10 +27,16 @@ const READ: usize = 64 * 1024;
 const LEAST_READ: usize = 4 * 1024;
 /// What a handshake reads at once.
 const HANDSHAKE_READ: usize = 4 * 1024;
-/// Most plaintext sealed at once: two whole records.
-const SEAL: usize = 32 * 1024;
-/// What sealing that adds, at most: header, nonce, type and tag, for each record.
-const SEALED: usize = SEAL + 1024;
+/// Most plaintext sealed at once: four whole records, or that of many short pieces.
+const SEAL: usize = 64 * 1024;
+/// What sealing adds to a record, at most: header, nonce, type and tag.
+const RECORD: usize = 256;
+/// Most plaintext of one record (RFC 8446 section 5.1).
+const FRAGMENT: usize = 16 * 1024;
+/// Pieces that are sealed one after the other for one write of the socket, at most.
+const PIECES: usize = 16;
+/// All of that, sealed.
+const SEALED: usize = SEAL + (SEAL / FRAGMENT + PIECES) * RECORD;
 /// Bytes of an incomplete record or handshake message that are kept. A record has at most 18 KiB, a
 /// handshake message that comes in many may be longer; rustls's own bound for one is the same.
 const INCOMPLETE: usize = 0xffff;
@@ -397,7 +403,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin, C: Connection + Unpin> TlsStream<S, C> {
 
     /// Makes records of the front of `plain`; says how much of it, and how long they are.
     fn seal(&mut self, plain: &[u8], records: &mut [u8]) -> io::Result<(usize, usize)> {
-        let plain = &plain[..plain.len().min(SEAL)];
         loop {
             match self.connection.process(&mut self.incoming).state {
                 Ok(ConnectionState::WriteTraffic(mut traffic)) => {
@@ -490,20 +495,35 @@ impl<S: AsyncRead + AsyncWrite + Unpin, C: Connection + Unpin> AsyncWrite for Tl
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
+    }
+
+    /// Pieces that follow each other leave in one write, each in records of its own.
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         let stream = self.get_mut();
         if stream.failed || stream.closed {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         ready!(stream.poll_outgoing(cx))?;
-        if bytes.is_empty() {
-            return Poll::Ready(Ok(0));
-        }
         RECORDS.with_borrow_mut(|records| {
-            if records.len() < SEALED {
-                records.resize(SEALED, 0);
+            let (mut taken, mut end) = (0, 0);
+            for piece in pieces.iter().filter(|piece| !piece.is_empty()).take(PIECES) {
+                let most = piece.len().min(SEAL - taken);
+                if records.len() < SEALED {
+                    records.resize(SEALED, 0);
+                }
+                let (plain, sealed) = stream.seal(&piece[..most], &mut records[end..])?;
+                taken += plain;
+                end += sealed;
+                if plain < piece.len() || taken == SEAL {
+                    break;
+                }
             }
-            let (taken, sealed) = stream.seal(bytes, records)?;
-            let mut rest = &records[..sealed];
+            let mut rest = &records[..end];
             if stream.outgoing.is_empty() {
                 while !rest.is_empty() {
                     match Pin::new(&mut stream.io).poll_write(cx, rest) {
@@ -519,6 +539,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin, C: Connection + Unpin> AsyncWrite for Tl
             stream.outgoing.bytes.extend_from_slice(rest);
             Poll::Ready(Ok(taken))
         })
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

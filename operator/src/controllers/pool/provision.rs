@@ -58,7 +58,7 @@ impl ApplyOutcome {
     }
 
     /// Keeps what went wrong; says whether all went well.
-    fn note(&mut self, done: Result<(), ApplyError>) -> bool {
+    pub(super) fn note(&mut self, done: Result<(), ApplyError>) -> bool {
         match done {
             Ok(()) => true,
             Err(error) => {
@@ -154,7 +154,11 @@ fn plan_secrets(
         configs,
         elsewhere: &elsewhere,
     };
-    let planned = block_in_place(|| secrets::plan(pool, config, &held, &sidecars, scene.now));
+    let certificate = read::certificate(applier.pool);
+    let planned = block_in_place(|| {
+        let certificate = certificate.as_deref();
+        secrets::plan(pool, certificate, config, &held, &sidecars, scene.now)
+    });
     unread.into_inner().map_or(Ok(planned), Err)
 }
 

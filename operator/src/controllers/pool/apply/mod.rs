@@ -42,6 +42,7 @@ use crate::{
     proxy_status::ownership::pods_of,
     runtime::{
         at_once::at_once,
+        decoded::Decoded,
         store::{AnswerStore, UnreadError},
     },
     secrets::store::SecretData,
@@ -103,7 +104,8 @@ pub struct Applier<'a> {
     pub context: &'a Context,
     pub applied: &'a AppliedHashes,
     pub certificates: &'a Certificates,
-    pub pool: &'a EdgePool,
+    /// Their owner, by its metadata: one that cannot be decoded owns its objects too.
+    pub pool: &'a Decoded<EdgePool>,
     pub namespace: &'a str,
 }
 
@@ -463,7 +465,7 @@ fn is_nothing(value: &Value) -> bool {
     }
 }
 
-fn owns(pool: &EdgePool, owners: &[OwnerReference]) -> bool {
+fn owns(pool: &impl ResourceExt, owners: &[OwnerReference]) -> bool {
     let uid = pool.uid();
     owners.iter().any(|owner| Some(&owner.uid) == uid.as_ref())
 }
@@ -471,7 +473,7 @@ fn owns(pool: &EdgePool, owners: &[OwnerReference]) -> bool {
 fn is_ours(
     labels: &std::collections::BTreeMap<String, String>,
     owners: &[OwnerReference],
-    pool: &EdgePool,
+    pool: &impl ResourceExt,
 ) -> bool {
     let managed = labels
         .get("app.kubernetes.io/managed-by")

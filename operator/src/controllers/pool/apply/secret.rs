@@ -11,11 +11,14 @@ use super::{Applier, ApplyError, MANAGER, OF_CERTIFICATE, call, fingerprint, is_
 use crate::{
     controllers::{
         namespace::inputs,
-        pool::plan::{
-            metadata,
-            secrets::{self, Ownership},
+        pool::{
+            plan::{
+                metadata,
+                secrets::{self, Ownership},
+            },
+            read,
+            sidecar_secrets::POOLS_IN,
         },
-        pool::sidecar_secrets::POOLS_IN,
     },
     runtime::caches::{SecretElsewhere, SecretPlace},
     secrets::store::{ManagedSecret, SecretData},
@@ -68,7 +71,7 @@ impl Applier<'_> {
         };
         object
             .labels_mut()
-            .extend(secrets::labels(entry, self.pool));
+            .extend(secrets::labels(entry, &self.pool.name_any()));
         object.metadata.managed_fields = None;
         object.string_data = None;
         object.data = Some(bytes_of(material));
@@ -152,7 +155,8 @@ impl Applier<'_> {
         let uid = self.pool.uid().unwrap_or_default();
         let mut owners = held.to_vec();
         let mine = metadata::owner(self.pool);
-        match secrets::ownership(entry, self.pool) {
+        let certificate = read::certificate(self.pool);
+        match secrets::ownership(entry, certificate.as_deref()) {
             Ownership::Nobody => owners.retain(|owner| owner.uid != uid),
             Ownership::Pool | Ownership::Shared if owns(self.pool, held) => {}
             Ownership::Pool => owners.extend(mine),

@@ -7,13 +7,13 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::ResourceExt;
 use xmpp_edge_crds::{
     domain::DomainName,
     edge_config::EdgeConfig,
     kinds::{
         EdgePool,
         conditions::{ConditionType, Reason},
+        pool::Certificate,
     },
     sidecar_config::SidecarDocument,
 };
@@ -69,12 +69,14 @@ pub struct PlannedElsewhere {
     pub material: Option<SecretData>,
 }
 
-/// Plans for one pool in force. `held` is what the cluster holds, by the Secret's name.
+/// Plans for one pool in force, whose spec and `spec.certificate` are given as far as they can be read. `held` is
+/// what the cluster holds, by the Secret's name.
 ///
 /// # Errors
 /// [`CertificateError`] where what is kept cannot be used; nothing is to be written then.
 pub fn plan(
     spec: Option<&EdgePool>,
+    certificate: Option<&Certificate>,
     config: &EdgeConfig,
     held: &dyn Secrets,
     sidecars: &SidecarInputs<'_>,
@@ -134,11 +136,7 @@ pub fn plan(
     let outside = sidecars.outside.iter();
     let outside = outside.map(|(name, document)| for_outside(spec, name, document, &ca.trusted));
     let outside = outside.collect();
-    let backend = PoolBackend::of(
-        spec.map(|pool| &pool.spec.certificate),
-        held,
-        Environment::Cluster { pool: name },
-    );
+    let backend = PoolBackend::of(certificate, held, Environment::Cluster { pool: name });
     let wanted = CertificateSpec {
         pool: name,
         names: &config.certificate_names(),
@@ -148,7 +146,7 @@ pub fn plan(
     certificate.sip = sip::provide(spec, config, held, &mut store, now)?.faults;
     kept.push(ManagedSecret::SipPairs(name.clone()));
     // What cannot be read may be somebody else's.
-    if spec.is_some() && !backend.is_followed() {
+    if backend.is_own() {
         kept.extend([
             ManagedSecret::PoolCa(name.clone()),
             ManagedSecret::PoolPair(name.clone()),
@@ -329,12 +327,14 @@ pub enum Ownership {
     Nobody,
 }
 
-/// Who owns an entry's Secret. The key of a request is kept for a pool of the same name.
+/// Who owns an entry's Secret, of a pool with this `spec.certificate`. The key of a request is kept for a pool of
+/// the same name.
 #[must_use]
-pub fn ownership(entry: &ManagedSecret, pool: &EdgePool) -> Ownership {
+pub fn ownership(entry: &ManagedSecret, certificate: Option<&Certificate>) -> Ownership {
+    let is_requested = certificate.is_some_and(|it| it.csr.is_some());
     match entry {
         ManagedSecret::InternalCa | ManagedSecret::Dialback => Ownership::Nobody,
-        ManagedSecret::PoolPair(_) if pool.spec.certificate.csr.is_some() => Ownership::Nobody,
+        ManagedSecret::PoolPair(_) if is_requested => Ownership::Nobody,
         ManagedSecret::Gateway(_) | ManagedSecret::Sidecar(_) => Ownership::Shared,
         ManagedSecret::PoolPair(_)
         | ManagedSecret::PoolCa(_)
@@ -361,15 +361,15 @@ pub fn secret_type(material: &SecretData) -> &'static str {
     }
 }
 
-/// Labels of an entry's Secret.
+/// Labels of an entry's Secret; `pool` is the pool's name.
 #[must_use]
-pub fn labels(entry: &ManagedSecret, pool: &EdgePool) -> BTreeMap<String, String> {
+pub fn labels(entry: &ManagedSecret, pool: &str) -> BTreeMap<String, String> {
     match entry {
         ManagedSecret::InternalCa
         | ManagedSecret::Dialback
         | ManagedSecret::Gateway(_)
         | ManagedSecret::Sidecar(_) => metadata::shared_labels(),
-        _ => metadata::labels(&pool.name_any()),
+        _ => metadata::labels(pool),
     }
 }
 

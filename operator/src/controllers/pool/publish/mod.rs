@@ -128,6 +128,15 @@ impl Leave {
     }
 }
 
+/// Who keeps a pool beside this operator: the finalizers that are not its own.
+#[must_use]
+pub fn others_finalizers(pool: &impl ResourceExt) -> Vec<&str> {
+    let finalizers = pool.finalizers().iter().map(String::as_str);
+    finalizers
+        .filter(|it| *it != finalizer::FINALIZER)
+        .collect()
+}
+
 /// How the records of a pool were published, as far as that can be read of it.
 fn backend_of(pool: &Decoded<EdgePool>) -> Option<Rfc2136> {
     match pool {

@@ -27,7 +27,7 @@ use super::{
     validate,
 };
 use crate::{
-    compile::{Diagnostic, Fault, Kind, ObjectRef, restrict::restrict},
+    compile::{Diagnostic, Kind, ObjectRef, restrict::restrict},
     controllers::namespace::{
         inputs,
         snapshot::{Context, NamespaceSnapshot, PoolOutcome},
@@ -87,24 +87,20 @@ async fn reconcile_within(
     }
     let pool = read::readable(scene, name);
     let config = scene.config(name);
-    let rejected = config.and_then(|config| validate::alone(config).err());
     let mut written = ApplyOutcome::default();
-    if let (Some(config), None) = (config, &rejected) {
+    if let Some(config) = config {
         // A pool that cannot be read keeps its pods as they are; its document and certificates
         // are kept up.
-        let owner = pool.or_else(|| object.read());
-        if let Some(owner) = owner {
-            let applier = Applier {
-                context,
-                applied: &memory.applied,
-                certificates: &memory.certificates,
-                pool: owner,
-                namespace,
-            };
-            let writes = provision::write(&applier, memory, scene, pool, config, &mut written);
-            if timeout(longest, writes).await.is_err() {
-                written.late(longest);
-            }
+        let applier = Applier {
+            context,
+            applied: &memory.applied,
+            certificates: &memory.certificates,
+            pool: &object,
+            namespace,
+        };
+        let writes = provision::write(&applier, memory, scene, pool, config, &mut written);
+        if timeout(longest, writes).await.is_err() {
+            written.late(longest);
         }
     }
     let in_place = read::written(
@@ -113,15 +109,12 @@ async fn reconcile_within(
         namespace,
         name,
     );
-    let dns = match (pool, config, &rejected) {
-        (Some(pool), Some(config), None) => Some(look_at_dns(context, memory, scene, pool, config)),
+    let dns = match (pool, config) {
+        (Some(pool), Some(config)) => Some(look_at_dns(context, memory, scene, pool, config)),
         _ => None,
     };
     let found = Found {
-        rejected: rejected.as_ref(),
-        compiled: config
-            .filter(|_| rejected.is_none())
-            .map(|it| it.generation),
+        compiled: config.map(|it| it.generation),
         in_place,
         dns: dns.as_ref(),
     };
@@ -198,7 +191,6 @@ fn look_at_dns(
 
 /// What one look found beside what was written.
 struct Found<'a> {
-    rejected: Option<&'a Fault>,
     compiled: Option<u64>,
     /// The generation whose shards are in place.
     in_place: Option<u64>,
@@ -265,7 +257,6 @@ fn report(
         blocked: blocked.as_deref(),
         unwritten: written.unwritten.as_ref(),
         diagnostics,
-        rejected: looked.rejected,
         certificate,
         deployment: deployment.as_deref(),
         addresses: dns.map_or_else(
@@ -299,7 +290,8 @@ fn report(
     STATUS_WRITER.enqueue(&context.statuses, object, &old, new);
 }
 
-/// One look at a pool that is deleted: its records leave DNS, and its status says how far that is.
+/// One look at a pool that is deleted: its records leave DNS, and its status says how far that is. For as long
+/// as anybody's finalizer keeps it, its pods serve.
 async fn leave(
     longest: Duration,
     context: &Context,
@@ -307,58 +299,72 @@ async fn leave(
     scene: &NamespaceSnapshot,
     object: &Arc<Decoded<EdgePool>>,
 ) -> Result<PoolOutcome, ApplyError> {
-    let dns = &memory.publications;
-    let leaves = dns.leave(context, &scene.namespace, object);
+    let namespace = scene.namespace.as_str();
+    let leaves = memory.publications.leave(context, namespace, object);
     let mut leave = timeout(longest, leaves).await.unwrap_or_else(|_| {
         let late = ApplyError::too_long(longest);
         Leave::later(late.to_string())
     });
-    if leave.again.is_none() {
+    let others = publish::others_finalizers(object.as_ref());
+    if leave.again.is_none() && others.is_empty() {
         return Ok(PoolOutcome::default());
     }
-    let restricts = keep_restricting(context, memory, scene, object);
-    let restricted = timeout(longest, restricts).await;
-    let restricted = restricted.unwrap_or_else(|_| Err(ApplyError::too_long(longest)));
-    if let Err(error) = &restricted {
+    let mut written = ApplyOutcome::default();
+    let restricts = keep_restricting(context, memory, scene, object, &mut written);
+    if timeout(longest, restricts).await.is_err() {
+        written.late(longest);
+    }
+    for error in &written.refused {
+        leave.refuse(error);
+    }
+    if let Some(error) = &written.failed {
         leave.refuse(&told(error));
     }
-    report_deletion(context, scene, object, &leave);
-    restricted?;
+    report_deletion(context, scene, object, &leave, &others);
+    if let Some(error) = written.failed {
+        return Err(error);
+    }
+    let refused = !written.refused.is_empty();
+    let retry = refused.then(|| memory.applied.retry(namespace, &object.name_any()));
+    let retry = retry.map(|retry| retry.unwrap_or(REFUSED).min(REFUSED));
     Ok(PoolOutcome {
-        again: leave.again,
+        again: leave
+            .again
+            .into_iter()
+            .chain(retry)
+            .min()
+            .or(Some(RENEWALS)),
         ..PoolOutcome::default()
     })
 }
 
-/// The pods of a pool that waits for DNS still serve: the kill switch and deletions of partners reach
+/// The pods of a pool that is deleted and still there serve: the kill switch and deletions of partners reach
 /// them.
 async fn keep_restricting(
     context: &Context,
     memory: &PoolMemory,
     scene: &NamespaceSnapshot,
     object: &Decoded<EdgePool>,
-) -> Result<(), ApplyError> {
+    written: &mut ApplyOutcome,
+) {
     let (namespace, name) = (scene.namespace.as_str(), object.name_any());
-    let Some(pool) = object.read() else {
-        return Ok(());
-    };
+    let is_suspended = read::is_suspended(object);
     let last = inputs::last_document(&context.caches, namespace, &name);
-    let Some(config) = last.and_then(|last| restrict(&last.config, &scene.world)) else {
-        return Ok(());
+    let restricted = last.and_then(|last| restrict(&last.config, &scene.world, is_suspended));
+    let Some(config) = restricted else {
+        return;
     };
     let applier = Applier {
         context,
         applied: &memory.applied,
         certificates: &memory.certificates,
-        pool,
+        pool: object,
         namespace,
     };
-    let mut written = ApplyOutcome::default();
-    if provision::write_document(&applier, memory, &config, &mut written).await {
+    if provision::write_document(&applier, memory, &config, written).await {
         let print = print_of_mounted(config.generation, &[]);
-        applier.trigger_volume_sync(&print).await?;
+        written.note(applier.trigger_volume_sync(&print).await);
     }
-    written.failed.map_or(Ok(()), Err)
 }
 
 /// A deletion that waits says what for: nothing else is said of the pool any more.
@@ -367,8 +373,16 @@ fn report_deletion(
     scene: &NamespaceSnapshot,
     object: &Arc<Decoded<EdgePool>>,
     leave: &Leave,
+    others: &[&str],
 ) {
-    let mut message = "it is deleted, and waits up to 10 minutes for its records to leave DNS; annotation xmpp-edge.dev/dns-cleanup=skip lets it go at once".to_owned();
+    let mut message = if leave.again.is_some() {
+        "it is deleted, and waits up to 10 minutes for its records to leave DNS; annotation xmpp-edge.dev/dns-cleanup=skip lets it go at once".to_owned()
+    } else {
+        format!(
+            "it is deleted, and there until whoever set the finalizers {} takes them off",
+            text::listed(others)
+        )
+    };
     if !leave.refusal.is_empty() {
         message = format!("{message}. {}", leave.refusal);
     }

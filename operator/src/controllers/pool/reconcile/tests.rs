@@ -1,10 +1,14 @@
 //! One look at a pool, where writing does not go as it should.
 #![allow(clippy::unwrap_used)]
+use std::collections::BTreeMap;
+
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request, Response, body::Bytes};
+use k8s_openapi::{ByteString, api::core::v1::ConfigMap};
 use kube::client::Body;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
+use xmpp_edge_crds::{edge_config::shards, kinds::XmppFederatedPartner};
 
 use super::*;
 use crate::{
@@ -40,17 +44,62 @@ fn pool() -> Value {
     })
 }
 
+/// What compiling takes of the pool alone.
+fn inputs_of_pool() -> NamespaceInputs {
+    NamespaceInputs {
+        namespace: "n".into(),
+        pools: vec![serde_json::from_value(pool()).unwrap()],
+        ..NamespaceInputs::default()
+    }
+}
+
 /// What one look at a namespace with the pool alone is given.
 fn one_pool(client: kube::Client) -> (Context, NamespaceSnapshot) {
     let context = context(client);
     let pools = &context.caches.pools;
     pools.created(serde_json::from_value(pool()).unwrap(), pools.epoch());
-    let scene = of(NamespaceInputs {
-        namespace: "n".into(),
-        pools: vec![serde_json::from_value(pool()).unwrap()],
-        ..NamespaceInputs::default()
+    (context, of(inputs_of_pool()))
+}
+
+fn partner(suspended: bool) -> XmppFederatedPartner {
+    let manifest = json!({
+        "apiVersion": "xmpp-edge.dev/v1alpha1", "kind": "XmppFederatedPartner",
+        "metadata": {"name": "p"}, "spec": {"domain": "p.example", "suspended": suspended},
     });
-    (context, scene)
+    serde_json::from_value(manifest).unwrap()
+}
+
+/// The pool's document with one partner, as the last look left it, and its shard where the watch shows it.
+fn last_document(context: &Context) -> EdgeConfig {
+    let before = NamespaceInputs {
+        partners: vec![partner(false)],
+        ..inputs_of_pool()
+    };
+    let mut compiled = crate::compile::compile(&before, &BTreeMap::new());
+    let config = compiled.configs.remove("hq").unwrap();
+    let maps = &context.caches.config_maps;
+    maps.refer("n", shards::shard_names("hq").collect());
+    for (number, shard) in (0..).zip(shards::encode(&config).unwrap().shards) {
+        let name = shards::shard_name("hq", number);
+        let map = json!({"metadata": {"name": name, "namespace": "n", "uid": name, "resourceVersion": "1"}});
+        let mut map: ConfigMap = serde_json::from_value(map).unwrap();
+        map.binary_data = Some([(shards::SHARD_KEY.to_owned(), ByteString(shard))].into());
+        maps.created(map, maps.epoch());
+    }
+    config
+}
+
+/// The documents that were written: a server sends on what it is asked.
+fn documents(requests: &mut mpsc::UnboundedReceiver<Asked>) -> Vec<EdgeConfig> {
+    let asked = std::iter::from_fn(|| requests.try_recv().ok());
+    let shards = asked.filter(|it| it.method == Method::PATCH && it.path.contains("-config-"));
+    let documents = shards.map(|it| {
+        let map: ConfigMap = serde_json::from_value(it.body).unwrap();
+        shards::decode(&[&map.binary_data.unwrap()[shards::SHARD_KEY].0])
+            .unwrap()
+            .config
+    });
+    documents.collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -79,21 +128,31 @@ async fn a_pool_whose_objects_take_too_long_says_so_in_its_conditions() {
     assert_eq!((&*status, &*reason), ("Unknown", "Pending"));
 }
 
-/// An API server that has nothing, takes what is written, and never answers about `resource`; what it was
-/// asked, as method and path.
+/// What an API server was asked.
+struct Asked {
+    method: Method,
+    path: String,
+    body: Value,
+}
+
+/// An API server that has nothing, takes what is written, and never answers about `resource`.
 fn server_that_hangs_on(
     resource: &'static str,
-) -> (kube::Client, mpsc::UnboundedReceiver<(Method, String)>) {
+) -> (kube::Client, mpsc::UnboundedReceiver<Asked>) {
     let (asked, requests) = mpsc::unbounded_channel();
     let service = tower::service_fn(move |request: Request<Body>| {
         let asked = asked.clone();
         async move {
             let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-            let _ = asked.send((method.clone(), path.clone()));
+            let body = request.into_body().collect().await?.to_bytes();
+            let _ = asked.send(Asked {
+                method: method.clone(),
+                path: path.clone(),
+                body: serde_json::from_slice(&body).unwrap_or_default(),
+            });
             if path.contains(resource) {
                 std::future::pending::<()>().await;
             }
-            let body = request.into_body().collect().await?.to_bytes();
             let (code, answer) = if method == Method::GET {
                 let status = json!({"kind": "Status", "status": "Failure", "code": 404,
                     "reason": "NotFound", "message": "not found"});
@@ -119,7 +178,7 @@ async fn a_call_that_hangs_holds_up_no_object_that_does_not_need_its_own() {
     let mut written = Vec::new();
     let memory = PoolMemory::default();
     let until_pods = async {
-        while let Some((method, path)) = requests.recv().await {
+        while let Some(Asked { method, path, .. }) = requests.recv().await {
             if method == Method::PATCH {
                 written.push(path.rsplit('/').nth(1).unwrap().to_owned());
             }
@@ -135,5 +194,92 @@ async fn a_call_that_hangs_holds_up_no_object_that_does_not_need_its_own() {
     // What pods begin with is there before them.
     for kind in ["networkpolicies", "configmaps", "persistentvolumeclaims"] {
         assert!(written.iter().any(|it| it == kind), "{kind}: {written:?}");
+    }
+}
+
+/// Its metadata own its objects, whatever its spec says to this operator.
+#[tokio::test(flavor = "multi_thread")]
+async fn kill_switches_and_renewals_reach_the_pods_of_a_pool_that_cannot_be_decoded() {
+    let (client, mut requests) = server_that_hangs_on("/nowhere");
+    let context = context(client);
+    let mut unknown = pool();
+    unknown["spec"]["contacts"] = json!("of a newer version");
+    let object: Decoded<EdgePool> = serde_json::from_value(unknown).unwrap();
+    assert!(object.read().is_none());
+    let fault = crate::compile::Fault::new(Reason::Invalid, "unknown");
+    let pools = &context.caches.pools;
+    pools.created(object, pools.epoch());
+    let last = last_document(&context);
+    let world = NamespaceInputs {
+        pools: Vec::new(),
+        partners: vec![partner(true)],
+        broken: [(
+            ObjectRef::new(Kind::EdgePool, "hq"),
+            crate::compile::Undecodable {
+                suspended: Some(true),
+                fault,
+            },
+        )]
+        .into(),
+        ..inputs_of_pool()
+    };
+    let mut scene = of(NamespaceInputs::default());
+    scene.namespace = "n".to_owned();
+    let last = [("hq".to_owned(), last)].into();
+    scene.compiled = Arc::new(crate::compile::compile(&world, &last));
+    scene.world = Arc::new(world);
+    let memory = PoolMemory::default();
+    reconcile(&context, &memory, &scene, "hq").await.unwrap();
+    let mut secrets = Vec::new();
+    let mut others = Vec::new();
+    while let Ok(asked) = requests.try_recv() {
+        match asked.method {
+            Method::POST if asked.path.ends_with("/secrets") => {
+                secrets.push(asked.body["metadata"]["name"].as_str().unwrap().to_owned());
+            }
+            _ => others.push(asked),
+        }
+    }
+    for name in ["hq-internal-issuer", "hq-tls"] {
+        assert!(secrets.iter().any(|it| it == name), "{name}: {secrets:?}");
+    }
+    let written = others.iter().find(|it| it.path.contains("hq-config-0"));
+    let owner = &written.unwrap().body["metadata"]["ownerReferences"][0];
+    assert_eq!(owner["uid"], "u");
+    let (sender, mut again) = mpsc::unbounded_channel();
+    others.into_iter().for_each(|it| sender.send(it).unwrap());
+    let written = documents(&mut again);
+    assert_eq!(written.len(), 1);
+    assert!(written[0].suspended && written[0].partners[0].suspended);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deletions_reach_the_pods_of_a_pool_that_somebody_elses_finalizer_keeps() {
+    for (finalizers, read, expected) in [
+        (vec!["somebody.example/keeps"], true, 1),
+        (vec!["somebody.example/keeps"], false, 1),
+        (vec![], true, 0),
+    ] {
+        let (client, mut requests) = server_that_hangs_on("/nowhere");
+        let context = context(client);
+        let mut deleted = pool();
+        deleted["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        deleted["metadata"]["finalizers"] = json!(finalizers);
+        if !read {
+            deleted["spec"]["contacts"] = json!("of a newer version");
+        }
+        let pools = &context.caches.pools;
+        pools.created(serde_json::from_value(deleted).unwrap(), pools.epoch());
+        last_document(&context);
+        let scene = of(NamespaceInputs {
+            pools: Vec::new(),
+            ..inputs_of_pool()
+        });
+        let memory = PoolMemory::default();
+        let done = reconcile(&context, &memory, &scene, "hq").await.unwrap();
+        let written = documents(&mut requests);
+        assert_eq!(written.len(), expected, "{finalizers:?}");
+        assert_eq!(done.again.is_some(), expected > 0, "it is looked at again");
+        assert!(written.iter().all(|it| it.partners.is_empty()));
     }
 }

@@ -49,8 +49,6 @@ pub struct Findings<'a> {
     pub unwritten: Option<&'a Fault>,
     /// What compiling and the plan have to say.
     pub diagnostics: Vec<&'a Diagnostic>,
-    /// `Accepted=False` beside compiling.
-    pub rejected: Option<&'a Fault>,
     pub certificate: Certificate<'a>,
     pub deployment: Option<&'a Deployment>,
     /// Those that partners reach.
@@ -194,9 +192,6 @@ fn conditions(old: &PoolStatus, found: &Findings<'_>) -> Vec<DesiredCondition> {
 
 fn accepted(found: &Findings<'_>) -> DesiredCondition {
     let kind = ConditionType::Accepted;
-    if let Some(fault) = found.rejected {
-        return DesiredCondition::new(kind, false, fault.reason, &fault.message);
-    }
     let said = found.diagnostics.iter().filter(|it| it.condition == kind);
     // What is false outweighs what is true.
     let said = said.min_by_key(|it| it.status);

@@ -269,24 +269,37 @@ async fn write_children(
         });
         wanted.partition(|it| it.kind() == ChildKind::Deployment)
     };
+    let (shards, others): (Vec<&Child>, Vec<&Child>) = others
+        .into_iter()
+        .partition(|it| it.kind() == ChildKind::ConfigMap);
     let (needed, beside): (Vec<&Child>, Vec<&Child>) = others
         .into_iter()
         .partition(|it| is_needed_by_pods(it.kind()));
+    let absent = plan.absent.iter();
+    let surplus: Vec<String> = absent
+        .filter(|(kind, _)| *kind == ChildKind::ConfigMap)
+        .map(|(_, name)| name.clone())
+        .collect();
     // What hangs holds up its own kind alone; pods come after what they are made of.
     let pods_last = async {
-        let mut done = at_once(WRITES_AT_ONCE, needed.into_iter().map(write)).await;
+        let (document, mut done) = tokio::join!(
+            write_shards(applier, &shards, &surplus),
+            at_once(WRITES_AT_ONCE, needed.into_iter().map(write))
+        );
         done.extend(at_once(WRITES_AT_ONCE, workload.into_iter().map(write)).await);
-        done
+        (document, done)
     };
     let deletions = plan.absent.iter();
-    let deletions = deletions.map(|(kind, name)| applier.delete(*kind, name));
-    let (deleted, done, beside) = tokio::join!(
+    let deletions = deletions
+        .filter(|(kind, _)| *kind != ChildKind::ConfigMap)
+        .map(|(kind, name)| applier.delete(*kind, name));
+    let (deleted, (document, done), beside) = tokio::join!(
         at_once(WRITES_AT_ONCE, deletions),
         pods_last,
         at_once(WRITES_AT_ONCE, beside.into_iter().map(write))
     );
     let mut whole = true;
-    for done in deleted {
+    for done in deleted.into_iter().chain(document) {
         whole &= written.note(done);
     }
     for (child, done) in done.into_iter().chain(beside) {
@@ -301,6 +314,25 @@ async fn write_children(
         written.certificate_refused = Some(fault);
     }
     whole
+}
+
+/// The document's shards, in the order of their numbers, and what is left over of one before (`surplus`). Whoever
+/// reads takes the newest document that is whole: until the last write here that is the one before, as far as the
+/// shards of both do not share names. So the highest number is written first, one comes after the other as long as all
+/// goes well, and nothing is deleted before. What was not tried is no failure: the one before it says why.
+async fn write_shards(
+    applier: &Applier<'_>,
+    shards: &[&Child],
+    surplus: &[String],
+) -> Vec<Result<(), ApplyError>> {
+    for shard in shards.iter().rev() {
+        if let Err(error) = applier.child(shard).await {
+            return vec![Err(error)];
+        }
+    }
+    let deletions = surplus.iter();
+    let deletions = deletions.map(|name| applier.delete(ChildKind::ConfigMap, name));
+    at_once(WRITES_AT_ONCE, deletions).await
 }
 
 /// Whether pods begin with it: their rules, what they mount.
@@ -385,17 +417,9 @@ pub(super) async fn write_document(
     match plan::shards::plan(applier.pool, config) {
         Ok(document) => {
             note_written(applier, memory, config, &document.sha256);
-            let shards = document.shards;
+            let shards: Vec<&Child> = document.shards.iter().collect();
             let surplus: Vec<String> = plan::shards::surplus(&config.pool, shards.len()).collect();
-            let deletions = surplus.iter();
-            let deletions = deletions.map(|name| applier.delete(ChildKind::ConfigMap, name));
-            let writes = shards.iter().map(|shard| applier.child(shard));
-            let (deleted, done) = tokio::join!(
-                at_once(WRITES_AT_ONCE, deletions),
-                at_once(WRITES_AT_ONCE, writes)
-            );
-            let done = done.into_iter().map(|done| done.map(|_| ()));
-            for done in deleted.into_iter().chain(done) {
+            for done in write_shards(applier, &shards, &surplus).await {
                 whole &= written.note(done);
             }
         }

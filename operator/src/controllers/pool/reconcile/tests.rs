@@ -77,16 +77,22 @@ fn last_document(context: &Context) -> EdgeConfig {
     };
     let mut compiled = crate::compile::compile(&before, &BTreeMap::new());
     let config = compiled.configs.remove("hq").unwrap();
+    hold(context, &config);
+    config
+}
+
+/// As if the watch had shown this document's shards, written for the pool.
+fn hold(context: &Context, config: &EdgeConfig) {
     let maps = &context.caches.config_maps;
     maps.refer("n", shards::shard_names("hq").collect());
-    for (number, shard) in (0..).zip(shards::encode(&config).unwrap().shards) {
+    for (number, shard) in (0..).zip(shards::encode(config).unwrap().shards) {
         let name = shards::shard_name("hq", number);
-        let map = json!({"metadata": {"name": name, "namespace": "n", "uid": name, "resourceVersion": "1"}});
+        let map = json!({"metadata": {"name": name, "namespace": "n", "uid": name, "resourceVersion": "1",
+            "ownerReferences": [{"apiVersion": "v1", "kind": "EdgePool", "name": "hq", "uid": "u"}]}});
         let mut map: ConfigMap = serde_json::from_value(map).unwrap();
         map.binary_data = Some([(shards::SHARD_KEY.to_owned(), ByteString(shard))].into());
         maps.created(map, maps.epoch());
     }
-    config
 }
 
 /// The documents that were written: a server sends on what it is asked.
@@ -136,8 +142,17 @@ struct Asked {
 }
 
 /// An API server that has nothing, takes what is written, and never answers about `resource`.
-fn server_that_hangs_on(
+fn server_that_hangs_on(resource: &'static str) -> (kube::Client, mpsc::UnboundedReceiver<Asked>) {
+    server(resource, NOTHING)
+}
+
+/// In no path.
+const NOTHING: &str = "/nothing";
+
+/// As [`server_that_hangs_on`]; it refuses what is written at `refused`.
+fn server(
     resource: &'static str,
+    refused: &'static str,
 ) -> (kube::Client, mpsc::UnboundedReceiver<Asked>) {
     let (asked, requests) = mpsc::unbounded_channel();
     let service = tower::service_fn(move |request: Request<Body>| {
@@ -157,6 +172,10 @@ fn server_that_hangs_on(
                 let status = json!({"kind": "Status", "status": "Failure", "code": 404,
                     "reason": "NotFound", "message": "not found"});
                 (404, status)
+            } else if path.contains(refused) {
+                let status = json!({"kind": "Status", "status": "Failure", "code": 403,
+                    "reason": "Forbidden", "message": "exceeded quota"});
+                (403, status)
             } else {
                 let mut object: Value = serde_json::from_slice(&body).unwrap();
                 object["metadata"]["uid"] = json!(path);
@@ -200,7 +219,7 @@ async fn a_call_that_hangs_holds_up_no_object_that_does_not_need_its_own() {
 /// Its metadata own its objects, whatever its spec says to this operator.
 #[tokio::test(flavor = "multi_thread")]
 async fn kill_switches_and_renewals_reach_the_pods_of_a_pool_that_cannot_be_decoded() {
-    let (client, mut requests) = server_that_hangs_on("/nowhere");
+    let (client, mut requests) = server(NOTHING, NOTHING);
     let context = context(client);
     let mut unknown = pool();
     unknown["spec"]["contacts"] = json!("of a newer version");
@@ -260,7 +279,7 @@ async fn deletions_reach_the_pods_of_a_pool_that_somebody_elses_finalizer_keeps(
         (vec!["somebody.example/keeps"], false, 1),
         (vec![], true, 0),
     ] {
-        let (client, mut requests) = server_that_hangs_on("/nowhere");
+        let (client, mut requests) = server(NOTHING, NOTHING);
         let context = context(client);
         let mut deleted = pool();
         deleted["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
@@ -281,5 +300,45 @@ async fn deletions_reach_the_pods_of_a_pool_that_somebody_elses_finalizer_keeps(
         assert_eq!(written.len(), expected, "{finalizers:?}");
         assert_eq!(done.again.is_some(), expected > 0, "it is looked at again");
         assert!(written.iter().all(|it| it.partners.is_empty()));
+    }
+}
+
+/// The document with what takes it a shard more.
+fn grown(mut config: EdgeConfig) -> EdgeConfig {
+    let mut bytes = vec![0; 1 << 20];
+    aws_lc_rs::rand::fill(&mut bytes).unwrap();
+    config.content.iq_namespaces = vec![data_encoding::HEXLOWER.encode(&bytes)];
+    config
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_is_refused_leaves_the_last_good_document_as_it_is() {
+    for (refused, grows) in [("/hq-config-1", true), ("/hq-config-0", false)] {
+        let (client, mut requests) = server(NOTHING, refused);
+        let (context, mut scene) = one_pool(client);
+        let small = scene.compiled.configs["hq"].clone();
+        let large = grown(small.clone());
+        let (before, mut after) = if grows {
+            (small, large)
+        } else {
+            (large, small)
+        };
+        hold(&context, &before);
+        after.generation += 1;
+        Arc::make_mut(&mut scene.compiled)
+            .configs
+            .insert("hq".to_owned(), after);
+        let memory = PoolMemory::default();
+        let _ = reconcile(&context, &memory, &scene, "hq").await;
+        let asked = std::iter::from_fn(|| requests.try_recv().ok());
+        let shards: Vec<_> = asked
+            .filter(|it| it.path.contains("/hq-config-") && it.method != Method::GET)
+            .map(|it| (it.method, it.path.rsplit('/').next().unwrap().to_owned()))
+            .collect();
+        assert_eq!(
+            shards,
+            [(Method::PATCH, refused[1..].to_owned())],
+            "{grows}"
+        );
     }
 }

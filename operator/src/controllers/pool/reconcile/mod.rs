@@ -16,7 +16,7 @@ use xmpp_edge_crds::{
 
 use super::{
     apply::{Applier, ApplyError, print_of_mounted},
-    blocked,
+    blocked, in_force,
     memory::PoolMemory,
     plan::names,
     provision::{self, ApplyOutcome},
@@ -109,11 +109,14 @@ async fn reconcile_within(
         namespace,
         name,
     );
-    let dns = match (pool, config) {
+    let in_force = pool.zip(config);
+    let in_force = in_force.map(|(pool, config)| in_force::of(pool, config));
+    let dns = match (&in_force, config) {
         (Some(pool), Some(config)) => Some(look_at_dns(context, memory, scene, pool, config)),
         _ => None,
     };
     let found = Found {
+        pool: in_force.as_ref().or(pool),
         compiled: config.map(|it| it.generation),
         in_place,
         dns: dns.as_ref(),
@@ -138,7 +141,7 @@ async fn reconcile_within(
     })
 }
 
-/// Records: by the operator's own updates, by external-dns, or both.
+/// Records of a pool as it is in force: by the operator's own updates, by external-dns, or both.
 fn look_at_dns(
     context: &Context,
     memory: &PoolMemory,
@@ -191,6 +194,8 @@ fn look_at_dns(
 
 /// What one look found beside what was written.
 struct Found<'a> {
+    /// As it is in force.
+    pool: Option<&'a EdgePool>,
     compiled: Option<u64>,
     /// The generation whose shards are in place.
     in_place: Option<u64>,
@@ -210,7 +215,7 @@ fn report(
     let name = object.name_any();
     let namespace = scene.namespace.as_str();
     let reference = ObjectRef::new(Kind::EdgePool, &name);
-    let pool = read::readable(scene, &name);
+    let pool = looked.pool;
     let old = status_of(object);
     let deployment = context
         .caches

@@ -108,18 +108,27 @@ fn documents(requests: &mut mpsc::UnboundedReceiver<Asked>) -> Vec<EdgeConfig> {
     documents.collect()
 }
 
+/// The status that one look writes at a busy server.
+async fn status_of_a_look(
+    context: &Context,
+    scene: &NamespaceSnapshot,
+    statuses: &mut mpsc::UnboundedReceiver<Value>,
+) -> Value {
+    let longest = Duration::from_millis(20);
+    let done = reconcile_within(longest, context, &PoolMemory::default(), scene, "hq").await;
+    assert!(matches!(done, Err(ApplyError::TooLong { .. })), "{done:?}");
+    let queue = context.statuses.queue.clone();
+    tokio::select! {
+        () = queue.run(&context.caches) => unreachable!("it runs until dropped"),
+        written = statuses.recv() => written.unwrap(),
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pool_whose_objects_take_too_long_says_so_in_its_conditions() {
     let (client, mut statuses) = busy_server();
     let (context, scene) = one_pool(client);
-    let longest = Duration::from_millis(20);
-    let done = reconcile_within(longest, &context, &PoolMemory::default(), &scene, "hq").await;
-    assert!(matches!(done, Err(ApplyError::TooLong { .. })), "{done:?}");
-    let queue = context.statuses.queue.clone();
-    let status = tokio::select! {
-        () = queue.run(&context.caches) => unreachable!("it runs until dropped"),
-        written = statuses.recv() => written.unwrap(),
-    };
+    let status = status_of_a_look(&context, &scene, &mut statuses).await;
     let conditions = status["status"]["conditions"].as_array().unwrap();
     let said = |kind: &str| {
         let found = conditions.iter().find(|it| it["type"] == kind).unwrap();
@@ -341,4 +350,34 @@ async fn a_write_that_is_refused_leaves_the_last_good_document_as_it_is() {
             "{grows}"
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_follow_what_is_in_force_and_not_a_spec_that_is_not_accepted() {
+    let (client, mut statuses) = busy_server();
+    let (context, mut scene) = one_pool(client);
+    let mut edited = pool();
+    edited["metadata"]["resourceVersion"] = json!("2");
+    edited["spec"]["domains"] = json!(["other.example"]);
+    edited["spec"]["gateways"][0]["domains"] = json!(["other.example"]);
+    edited["spec"]["trust"] = json!({"caConfigMapRef": {"name": "comes-later", "key": "ca.crt"}});
+    let edited: EdgePool = serde_json::from_value(edited).unwrap();
+    context.caches.pools.updated(Decoded::Valid(edited.clone()));
+    let world = NamespaceInputs {
+        pools: vec![edited],
+        ..inputs_of_pool()
+    };
+    let last = scene.compiled.configs.clone();
+    scene.compiled = Arc::new(crate::compile::compile(&world, &last));
+    scene.world = Arc::new(world);
+    let status = status_of_a_look(&context, &scene, &mut statuses).await;
+    let conditions = status["status"]["conditions"].as_array().unwrap();
+    let accepted = conditions.iter().find(|it| it["type"] == "Accepted");
+    assert_eq!(accepted.unwrap()["reason"], "ReferenceMissing");
+    let records = status["status"]["srvRecords"].to_string();
+    assert!(
+        records.contains("_xmpp-server._tcp.org.example."),
+        "{records}"
+    );
+    assert!(!records.contains("other.example"), "{records}");
 }

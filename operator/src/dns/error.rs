@@ -149,9 +149,10 @@ impl DnsError {
         }
     }
 
-    /// Whether the server has no zone for the name, so that nothing of ours can be in it.
+    /// Whether the server says that it has no zone for the name. The zone may be gone, so that nobody could ever
+    /// withdraw anything of it; or the server is not allowed to say more to us, and all is there still.
     #[must_use]
-    pub fn zone_is_gone(&self) -> bool {
+    pub fn denies_zone(&self) -> bool {
         matches!(
             self,
             Self::NotServed { .. }

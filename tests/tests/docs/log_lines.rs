@@ -111,11 +111,6 @@ const OF_THE_OPERATOR: [(&str, usize, &str); 25] = [
         2,
         "the name server's answer, with a growing pause",
     ),
-    (
-        "dns/backend/rfc2136/mod.rs",
-        1,
-        "once for records that are given up",
-    ),
     ("dns/controller.rs", 1, "our own fault"),
     (
         "proxy_status/poll.rs",

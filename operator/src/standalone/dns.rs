@@ -56,6 +56,7 @@ pub fn task(
 /// `spec.dns.rfc2136` or the pool is gone: everything ever published goes.
 const WITHDRAW: PoolRecordsTask = PoolRecordsTask::Withdraw {
     settings: None,
+    is_kept: true,
     is_final: false,
 };
 
@@ -79,6 +80,7 @@ fn from_spec(world: &NamespaceInputs, pool: &EdgePool) -> PoolRecordsTask {
         stranded: BTreeSet::new(),
         addresses: AddressSource::Given(addresses),
         settings: Some(UpdateSettings::read(rfc2136, secret)),
+        is_kept: true,
     }
 }
 
@@ -223,7 +225,7 @@ impl Publishing {
             };
             let publisher = Publisher::new(owner, state.memory.clone());
             let file = MemoryFile(state.path.clone());
-            PoolRecordsBackend::new(publisher, file, Some(state.memory.clone()), metrics.clone())
+            PoolRecordsBackend::new(publisher, file, metrics.clone())
         };
         let progress = self.records.look(&(), backend, task, || {});
         let outcome = progress.outcome.filter(|_| progress.is_current)?;

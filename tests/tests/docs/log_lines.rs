@@ -93,8 +93,13 @@ const OF_THE_OPERATOR: [(&str, usize, &str); 25] = [
     ),
     (
         "controllers/pool/publish/finalizer.rs",
-        2,
+        1,
         "an administrator deleted the pool",
+    ),
+    (
+        "controllers/pool/publish/leaving.rs",
+        1,
+        "the API server's answer, where it is another",
     ),
     (
         "controllers/pool/sidecar_secrets.rs",

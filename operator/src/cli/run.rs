@@ -17,7 +17,7 @@ use crate::{
             reconciler::NamespaceReconciler,
             snapshot::{Context, OperatorConfig},
         },
-        pool::PoolMemory,
+        pool::{self, PoolMemory},
     },
     dns::{DnsMetrics, answered::AnsweredRecords, observe::Observer},
     page::{self, NamespacesPage, questions::PageQuestions, rates::PodRates},
@@ -327,6 +327,10 @@ impl Act {
         let writer = context.clone();
         tasks.spawn("the writer of statuses", async move {
             writer.statuses.queue.run(&writer.caches).await;
+        });
+        let (unread, memory) = (context.clone(), pools.clone());
+        tasks.spawn("the look at namespaces that may not be read", async move {
+            pool::unread::follow(&unread, &memory).await;
         });
         loop {
             tokio::select! {

@@ -216,6 +216,13 @@ impl Caches {
         readiness(self.watches.borrow().as_ref())
     }
 
+    /// Watched namespaces that may not be read, and never were.
+    #[must_use]
+    pub fn refused(&self) -> BTreeSet<String> {
+        let watches = self.watches.borrow();
+        watches.as_ref().map(readiness::refused).unwrap_or_default()
+    }
+
     /// Until this replica can act. A namespace that may not be read is not waited for.
     pub async fn ready(&self) {
         let mut watches = self.watches.subscribe();

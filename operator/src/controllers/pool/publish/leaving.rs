@@ -3,19 +3,22 @@
 use std::{collections::HashMap, time::Duration};
 
 use jiff::SignedDuration;
-use kube::{Resource, ResourceExt, core::PartialObjectMetaExt};
+use kube::{
+    Resource, ResourceExt,
+    core::{PartialObjectMeta, PartialObjectMetaExt},
+};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use xmpp_edge_crds::kinds::{EdgePool, pool::Rfc2136};
 
 use super::{
     PoolDns, PoolKey,
-    finalizer::{self, Finalization, is_marked, is_skipped},
+    finalizer::{self, Finalization, is_marked, is_skipped, remembered},
     owner, withdraws_by,
 };
 use crate::{
     controllers::namespace::snapshot::Context,
-    dns::backend::pool_records::PoolRecordsTask,
+    dns::{backend::pool_records::PoolRecordsTask, error::NO_KEY},
     runtime::{
         decoded::Decoded,
         held_back::{HeldBack, Pause},
@@ -120,6 +123,28 @@ fn backend_of(pool: &Decoded<EdgePool>) -> Option<Rfc2136> {
     }
 }
 
+/// What is known without DNS of how a pool goes.
+enum Release {
+    /// At once, with its records left behind, as this says.
+    Now(&'static str),
+    /// Once its records are withdrawn.
+    Withdrawn,
+}
+
+impl Release {
+    fn of(context: &Context, pool: &impl ResourceExt) -> Self {
+        let deleted = pool.meta().deletion_timestamp.as_ref().map(|time| time.0);
+        let waited = deleted.and_then(|at| context.server_clock.since(at));
+        if is_skipped(pool) {
+            Self::Now("as its annotation asks")
+        } else if waited.is_some_and(|waited| waited >= LONGEST) {
+            Self::Now("as DNS did not take the withdrawal within 10 minutes")
+        } else {
+            Self::Withdrawn
+        }
+    }
+}
+
 impl PoolDns {
     /// A pool that is being deleted: withdraws its records, then lets it go. Of one that cannot be
     /// decoded the metadata is enough: its records are withdrawn where its keys are known.
@@ -137,30 +162,16 @@ impl PoolDns {
             return refused;
         }
         let metadata = pool.meta().clone().into_response_partial();
-        let leaving = Finalization {
-            client: &context.client,
-            pools: &context.caches.pools,
-            metrics: &context.dns_metrics,
-            events: &context.events,
-            namespace,
-            pool: &metadata,
-        };
+        let leaving = leaving(context, namespace, &metadata);
         let let_go = |done| self.refusals.note(&key, done, Instant::now());
         let known = self.known(&key, pool);
-        let owner = owner(context, &key, &known);
-        let deleted = pool.meta().deletion_timestamp.as_ref().map(|time| time.0);
-        let waited = deleted.and_then(|at| context.server_clock.since(at));
-        let late = waited.is_some_and(|waited| waited >= LONGEST);
-        let skipped = is_skipped(pool);
-        let (Some(owner), false, false) = (owner, late, skipped) else {
-            let why = if skipped {
-                "as its annotation asks"
-            } else if late {
-                "as DNS did not take the withdrawal within 10 minutes"
-            } else {
-                "as the operator has no owner id"
-            };
-            return let_go(leaving.leave_records(why).await);
+        let owner = match (Release::of(context, pool), owner(context, &key, &known)) {
+            (Release::Now(why), _) => return let_go(leaving.leave_records(why).await),
+            (Release::Withdrawn, Some(owner)) => owner,
+            (Release::Withdrawn, None) => {
+                let why = "as the operator has no owner id";
+                return let_go(leaving.leave_records(why).await);
+            }
         };
         let task = PoolRecordsTask::Withdraw {
             settings: withdraws_by(context, namespace, backend_of(pool), &known),
@@ -185,5 +196,44 @@ impl PoolDns {
             return let_go(leaving.leave_records(why).await);
         }
         Leave::later(errors.first().map(ToString::to_string).unwrap_or_default())
+    }
+
+    /// As [`Self::leave`], of a pool in a namespace that may not be read: its key cannot be had, but may be had again
+    /// within the time that it waits.
+    pub async fn leave_unread(
+        &self,
+        context: &Context,
+        namespace: &str,
+        pool: &PartialObjectMeta<EdgePool>,
+    ) -> Leave {
+        let key = PoolKey::of(namespace, pool);
+        if !is_marked(pool) {
+            return Leave::default();
+        }
+        if let Some(refused) = self.refusals.holds(&key, Instant::now()) {
+            return refused;
+        }
+        let why = match Release::of(context, pool) {
+            Release::Now(why) => why,
+            Release::Withdrawn if remembered(pool).source.is_none() => NO_KEY,
+            Release::Withdrawn => return Leave::later("the namespace cannot be read".to_owned()),
+        };
+        let done = leaving(context, namespace, pool).leave_records(why).await;
+        self.refusals.note(&key, done, Instant::now())
+    }
+}
+
+fn leaving<'a>(
+    context: &'a Context,
+    namespace: &'a str,
+    pool: &'a PartialObjectMeta<EdgePool>,
+) -> Finalization<'a> {
+    Finalization {
+        client: &context.client,
+        pools: &context.caches.pools,
+        metrics: &context.dns_metrics,
+        events: &context.events,
+        namespace,
+        pool,
     }
 }

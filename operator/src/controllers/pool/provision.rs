@@ -1,7 +1,7 @@
-//! Writing all that a pool is made of, in order: what is issued from what could not be kept is void,
-//! and what the API server refuses is told in the status.
+//! Writing all that a pool is made of, in order: what is issued from what could not be kept is void, and said of
+//! nobody; what the API server refuses is told in the status.
 
-use std::{cell::RefCell, time::Duration};
+use std::{cell::RefCell, collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 use tokio::task::block_in_place;
@@ -28,7 +28,7 @@ use crate::{
     compile::{Diagnostic, Fault},
     controllers::namespace::{inputs, snapshot::NamespaceSnapshot},
     runtime::{at_once::at_once, caches::SecretPlace, store::UnreadError},
-    secrets::{CertificateError, source::CertificateState},
+    secrets::{CertificateError, source::CertificateState, store::ManagedSecret},
 };
 
 /// Objects of one pool written at a time.
@@ -96,16 +96,19 @@ pub(super) async fn write(
     };
     let mounted = match planned {
         Ok(planned) => {
-            let whole = write_secrets(applier, &planned, written).await;
-            let identities = write_elsewhere(applier, &planned, whole, written).await;
+            let lost = write_secrets(applier, &planned, written).await;
+            let identities = write_elsewhere(applier, &planned, &lost, written).await;
             written.identities = Some(identities);
             written.diagnostics = planned.diagnostics;
             let seen = scene.facts.get(&config.pool);
             let seen = seen.map_or(&[][..], |facts| &facts.gateways);
             let stale = gateway_copies::stale(config, &planned.gateways, seen, scene.now);
             written.diagnostics.extend(stale);
-            written.certificate = Some(Ok(planned.certificate));
-            whole.then_some(planned.mounted)
+            let pair = ManagedSecret::PoolPair(config.pool.clone());
+            if !lost.entries.contains_key(&pair) {
+                written.certificate = Some(Ok(planned.certificate));
+            }
+            lost.is_none().then_some(planned.mounted)
         }
         Err(error) => {
             written.certificate = Some(Err(error));
@@ -162,20 +165,43 @@ fn plan_secrets(
     unread.into_inner().map_or(Ok(planned), Err)
 }
 
-/// In order, until one fails: what is issued from what was not kept is void.
+/// What could not be kept of the planned Secrets.
+#[derive(Default)]
+struct LostSecrets {
+    /// Why; of what was issued from a lost one, why that was lost.
+    entries: BTreeMap<ManagedSecret, String>,
+    /// Whether servers inside were not told of the CA.
+    is_ca_untold: bool,
+}
+
+impl LostSecrets {
+    fn is_none(&self) -> bool {
+        self.entries.is_empty() && !self.is_ca_untold
+    }
+}
+
+/// In order: what is issued from what was not kept is void, and not written. One that fails holds up no other.
 async fn write_secrets(
     applier: &Applier<'_>,
     planned: &SecretsPlan,
     written: &mut ApplyOutcome,
-) -> bool {
+) -> LostSecrets {
+    let mut lost = LostSecrets::default();
     for (entry, material) in &planned.entries {
-        let done = applier.secret(entry, material).await;
-        if !written.note(done.map(|_| ())) {
-            return false;
+        let from = secrets::issued_from(entry);
+        if let Some(why) = from.and_then(|from| lost.entries.get(&from)) {
+            let why = why.clone();
+            lost.entries.insert(entry.clone(), why);
+        } else if let Err(error) = applier.secret(entry, material).await {
+            lost.entries.insert(entry.clone(), error.to_string());
+            written.note(Err(error));
         }
     }
-    let done = applier.child(&planned.internal_ca).await;
-    written.note(done.map(|_| ()))
+    if !lost.entries.contains_key(&ManagedSecret::InternalCa) {
+        let done = applier.child(&planned.internal_ca).await;
+        lost.is_ca_untold = !written.note(done.map(|_| ()));
+    }
+    lost
 }
 
 /// The Secrets of sidecars in other namespaces: what does not go there holds up nothing else. Says what all
@@ -183,22 +209,23 @@ async fn write_secrets(
 async fn write_elsewhere(
     applier: &Applier<'_>,
     planned: &SecretsPlan,
-    whole: bool,
+    lost: &LostSecrets,
     written: &mut ApplyOutcome,
 ) -> Vec<SidecarIdentity> {
     let mut identities = planned.sidecars.clone();
-    if !whole {
-        let words = written.refused.join("; ");
-        for identity in &mut identities {
-            let fault = sidecar_secrets::not_written(&identity.place, &words);
+    for identity in &mut identities {
+        let entry = ManagedSecret::Sidecar(identity.gateway.clone());
+        if let Some(words) = lost.entries.get(&entry) {
+            let fault = sidecar_secrets::not_written(&identity.place, words);
             identity.state = IdentityState::Refused(fault);
         }
     }
+    let is_void = lost.entries.contains_key(&ManagedSecret::InternalCa);
     for PlannedElsewhere { identity, material } in &planned.elsewhere {
         let mut identity = identity.clone();
         // What is issued from a CA that could not be kept is void.
         match material {
-            Some(_) if !whole => identity.state = IdentityState::NotYet,
+            Some(_) if is_void => identity.state = IdentityState::NotYet,
             Some(material) => {
                 let place = &identity.place;
                 if let Err(error) = applier.secret_elsewhere(place, material).await {

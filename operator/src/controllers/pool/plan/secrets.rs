@@ -345,6 +345,23 @@ pub fn ownership(entry: &ManagedSecret, certificate: Option<&Certificate>) -> Ow
     }
 }
 
+/// What an entry is issued from, where that is another entry: from one that could not be kept nothing may be issued.
+#[must_use]
+pub fn issued_from(entry: &ManagedSecret) -> Option<ManagedSecret> {
+    match entry {
+        ManagedSecret::InternalIssuer(_)
+        | ManagedSecret::Gateway(_)
+        | ManagedSecret::Sidecar(_) => Some(ManagedSecret::InternalCa),
+        ManagedSecret::PoolPair(pool) => Some(ManagedSecret::PoolCa(pool.clone())),
+        ManagedSecret::InternalCa
+        | ManagedSecret::PoolCa(_)
+        | ManagedSecret::Dialback
+        | ManagedSecret::AdminToken(_)
+        | ManagedSecret::SipPairs(_)
+        | ManagedSecret::LastGiven(_) => None,
+    }
+}
+
 /// Whether a Secret without our labels may be written: these are given to several clusters alike.
 #[must_use]
 pub fn may_be_given(entry: &ManagedSecret) -> bool {

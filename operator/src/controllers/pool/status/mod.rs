@@ -72,7 +72,7 @@ pub struct Findings<'a> {
 pub enum Certificate<'a> {
     /// The pool is not in force: nothing was asked for.
     None,
-    /// Writing failed before it was looked at: it stays as it was said to be.
+    /// It was not looked at, or what was made could not be kept: it stays as it was said to be.
     NotLooked,
     Provided(&'a CertificateState),
     Failed(Reason, &'a str),

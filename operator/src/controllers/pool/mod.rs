@@ -26,4 +26,4 @@ pub mod unread;
 pub mod validate;
 
 pub use memory::PoolMemory;
-pub use reconcile::reconcile;
+pub use reconcile::{reconcile, reconcile_unread};

@@ -14,6 +14,7 @@ use super::*;
 use crate::{
     compile::NamespaceInputs,
     controllers::namespace::snapshot::tests::{context, of},
+    runtime::store::UnreadError,
 };
 
 /// An API server that answers nothing but writes of statuses, which it hands on.
@@ -117,10 +118,15 @@ async fn status_of_a_look(
     let longest = Duration::from_millis(20);
     let done = reconcile_within(longest, context, &PoolMemory::default(), scene, "hq").await;
     assert!(matches!(done, Err(ApplyError::TooLong { .. })), "{done:?}");
+    next_status(context, statuses).await
+}
+
+async fn next_status(context: &Context, statuses: &mut mpsc::UnboundedReceiver<Value>) -> Value {
     let queue = context.statuses.queue.clone();
     tokio::select! {
         () = queue.run(&context.caches) => unreachable!("it runs until dropped"),
         written = statuses.recv() => written.unwrap(),
+        () = tokio::time::sleep(Duration::from_secs(30)) => panic!("no status is written"),
     }
 }
 
@@ -155,10 +161,15 @@ fn server_that_hangs_on(resource: &'static str) -> (kube::Client, mpsc::Unbounde
     server(resource, NOTHING)
 }
 
+fn is_named(body: &[u8], name: &str) -> bool {
+    let object: Value = serde_json::from_slice(body).unwrap_or_default();
+    object["metadata"]["name"] == name
+}
+
 /// In no path.
 const NOTHING: &str = "/nothing";
 
-/// As [`server_that_hangs_on`]; it refuses what is written at `refused`.
+/// As [`server_that_hangs_on`]; it refuses what is written at `refused`, or made under that name.
 fn server(
     resource: &'static str,
     refused: &'static str,
@@ -181,7 +192,7 @@ fn server(
                 let status = json!({"kind": "Status", "status": "Failure", "code": 404,
                     "reason": "NotFound", "message": "not found"});
                 (404, status)
-            } else if path.contains(refused) {
+            } else if path.contains(refused) || is_named(&body, refused) {
                 let status = json!({"kind": "Status", "status": "Failure", "code": 403,
                     "reason": "Forbidden", "message": "exceeded quota"});
                 (403, status)
@@ -380,4 +391,77 @@ async fn records_follow_what_is_in_force_and_not_a_spec_that_is_not_accepted() {
         "{records}"
     );
     assert!(!records.contains("other.example"), "{records}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_is_refused_holds_up_what_is_issued_from_it_alone_and_is_shown_by_nobody() {
+    let gateway = "xmpp-edge-gateway-org.example";
+    let all = ["hq-admin", "hq-internal-issuer", "hq-tls", gateway];
+    for (refused, missing, is_shown) in [
+        (
+            "xmpp-edge-internal-ca",
+            vec!["hq-internal-issuer", gateway],
+            true,
+        ),
+        ("hq-internal-issuer", vec![], true),
+        ("hq-ca", vec!["hq-tls"], false),
+        ("hq-tls", vec![], false),
+    ] {
+        let (client, mut requests) = server(NOTHING, refused);
+        let (context, scene) = one_pool(client);
+        let memory = PoolMemory::default();
+        let object = context.caches.pools.get("n", "hq").unwrap();
+        let applier = Applier {
+            context: &context,
+            applied: &memory.applied,
+            certificates: &memory.certificates,
+            pool: &object,
+            namespace: "n",
+        };
+        let mut written = ApplyOutcome::default();
+        let (pool, config) = (object.read(), scene.config("hq").unwrap());
+        provision::write(&applier, &memory, &scene, pool, config, &mut written).await;
+        assert_eq!(written.certificate.is_some(), is_shown, "{refused}");
+        let asked = std::iter::from_fn(|| requests.try_recv().ok());
+        let made = asked.filter(|it| it.method == Method::POST);
+        let made: Vec<Value> = made.map(|it| it.body["metadata"]["name"].clone()).collect();
+        assert!(made.contains(&json!(refused)), "{made:?}");
+        for name in all {
+            let is_made = made.contains(&json!(name));
+            assert_eq!(is_made, !missing.contains(&name), "{refused}: {name}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_read_is_told_by_each_pool_and_holds_up_no_deletion() {
+    let error = UnreadError {
+        kind: "ConfigMap".to_owned(),
+        name: "hq-config-0".to_owned(),
+        cause: crate::runtime::store::UnreadCause::Refused("it is forbidden".to_owned()),
+    };
+    let (client, mut statuses) = busy_server();
+    let (context, scene) = one_pool(client);
+    let again = reconcile_unread(&context, &PoolMemory::default(), &scene, &error).await;
+    assert_eq!(again, None);
+    let status = next_status(&context, &mut statuses).await;
+    let said = &status["status"]["conditions"][0];
+    assert_eq!(
+        (&said["type"], &said["reason"]),
+        (&json!("Ready"), &json!("WriteFailed"))
+    );
+    let message = said["message"].as_str().unwrap();
+    assert!(message.contains("\"hq-config-0\"") && message.contains("it is forbidden"));
+
+    let (client, mut requests) = server(NOTHING, NOTHING);
+    let context = crate::controllers::namespace::snapshot::tests::context(client);
+    let mut deleted = pool();
+    deleted["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    deleted["metadata"]["finalizers"] = json!(["somebody.example/keeps"]);
+    let pools = &context.caches.pools;
+    pools.created(serde_json::from_value(deleted).unwrap(), pools.epoch());
+    last_document(&context);
+    let again = reconcile_unread(&context, &PoolMemory::default(), &scene, &error).await;
+    assert!(again.is_some());
+    assert!(documents(&mut requests)[0].partners.is_empty());
 }

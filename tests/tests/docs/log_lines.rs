@@ -78,7 +78,7 @@ const OF_THE_OPERATOR: [(&str, usize, &str); 25] = [
     ),
     (
         "controllers/pool/apply/secret.rs",
-        2,
+        3,
         "an administrator's change, written, or a renewal",
     ),
     (

@@ -197,6 +197,10 @@ async fn write_secrets(
             written.note(Err(error));
         }
     }
+    for entry in &planned.released {
+        // Its content counts as it is.
+        written.note(applier.release(entry).await);
+    }
     if !lost.entries.contains_key(&ManagedSecret::InternalCa) {
         let done = applier.child(&planned.internal_ca).await;
         lost.is_ca_untold = !written.note(done.map(|_| ()));

@@ -44,6 +44,8 @@ use crate::{
 pub struct SecretsPlan {
     /// In the order of writing: what others are issued from comes first.
     pub entries: Vec<(ManagedSecret, SecretData)>,
+    /// Secrets that somebody else keeps now: they do not go with the pool.
+    pub released: Vec<ManagedSecret>,
     /// The internal CA's certificate, for servers inside.
     pub internal_ca: Child,
     pub certificate: CertificateState,
@@ -145,6 +147,8 @@ pub fn plan(
     let mut certificate = source::provide(&backend, &wanted, &mut store)?;
     certificate.sip = sip::provide(spec, config, held, &mut store, now)?.faults;
     kept.push(ManagedSecret::SipPairs(name.clone()));
+    let is_followed = matches!(backend, PoolBackend::Followed(_));
+    let released = is_followed.then(|| ManagedSecret::PoolPair(name.clone()));
     // What cannot be read may be somebody else's.
     if backend.is_own() {
         kept.extend([
@@ -210,6 +214,7 @@ pub fn plan(
     mounted.push(trusted);
     Ok(SecretsPlan {
         entries,
+        released: released.into_iter().collect(),
         internal_ca: internal_ca(&config.namespace, &ca.trusted),
         certificate,
         gateways,

@@ -465,3 +465,47 @@ async fn what_cannot_be_read_is_told_by_each_pool_and_holds_up_no_deletion() {
     assert!(again.is_some());
     assert!(documents(&mut requests)[0].partners.is_empty());
 }
+
+/// The garbage collector would take it along with the pool.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_somebody_else_gives_now_is_the_pools_no_more() {
+    for (certificate, is_released) in [
+        (json!({"secretRef": {"name": "hq-tls"}}), true),
+        (json!({"certManager": {"issuerRef": {"name": "i"}}}), true),
+        (json!({"selfSigned": {}}), false),
+    ] {
+        let (client, mut requests) = server(NOTHING, NOTHING);
+        let context = context(client);
+        let mut given = pool();
+        given["spec"]["certificate"] = certificate.clone();
+        let given: EdgePool = serde_json::from_value(given).unwrap();
+        let pools = &context.caches.pools;
+        pools.created(Decoded::Valid(given.clone()), pools.epoch());
+        let secret = json!({"metadata": {"name": "hq-tls", "namespace": "n", "uid": "s", "resourceVersion": "1",
+            "ownerReferences": [{"apiVersion": "v1", "kind": "Other", "name": "o", "uid": "o"},
+                {"apiVersion": "v1", "kind": "EdgePool", "name": "hq", "uid": "u"}]},
+            "data": {"tls.crt": "YQ==", "tls.key": "Yg=="}});
+        let secrets = &context.caches.secrets;
+        secrets.refer("n", ["hq-tls".to_owned()].into());
+        secrets.created(
+            serde_json::from_value(secret.clone()).unwrap(),
+            secrets.epoch(),
+        );
+        let scene = of(NamespaceInputs {
+            pools: vec![given],
+            ..inputs_of_pool()
+        });
+        let _ = reconcile(&context, &PoolMemory::default(), &scene, "hq").await;
+        let asked = std::iter::from_fn(|| requests.try_recv().ok());
+        let mut put = asked.filter(|it| it.method == Method::PUT && it.path.ends_with("/hq-tls"));
+        let Some(put) = put.next().filter(|_| is_released) else {
+            assert!(!is_released, "{certificate}: it is the pool's still");
+            continue;
+        };
+        let owners = put.body["metadata"]["ownerReferences"].as_array().unwrap();
+        assert_eq!(owners.len(), 1);
+        assert_eq!(owners[0]["uid"], "o");
+        assert_eq!(put.body["data"], secret["data"]);
+        assert_eq!(put.body["metadata"]["resourceVersion"], "1");
+    }
+}

@@ -338,7 +338,7 @@ impl Act {
         });
         let (unread, memory) = (context.clone(), pools.clone());
         tasks.spawn("the look at what no controller sees", async move {
-
+            pool::forgotten_secrets::withdraw(&unread).await;
             pool::unread::follow(&unread, &memory).await;
         });
         loop {

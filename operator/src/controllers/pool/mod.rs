@@ -11,6 +11,7 @@ pub mod apply;
 pub mod blocked;
 pub mod cert_manager;
 pub mod external_dns;
+pub mod forgotten_secrets;
 mod gateway_copies;
 pub mod in_force;
 mod memory;

@@ -25,6 +25,13 @@ impl WatchState {
     }
 }
 
+/// Whether a namespace is watched, and every watch of it has brought a whole list.
+pub(super) fn is_read(watches: &BTreeMap<WatchName, WatchState>, namespace: &str) -> bool {
+    let is_of = |name: &WatchName| name.namespace.as_deref().is_none_or(|it| it == namespace);
+    let mut of = watches.iter().filter(|(name, _)| is_of(name)).peekable();
+    of.peek().is_some() && of.all(|(_, state)| state.listed)
+}
+
 /// Namespaces that may not be read, so that nobody acts in them.
 pub(super) fn refused(watches: &BTreeMap<WatchName, WatchState>) -> BTreeSet<String> {
     let refused = watches.iter().filter(|(_, state)| state.is_refused());
@@ -171,6 +178,15 @@ mod tests {
             })
         });
         states.collect()
+    }
+
+    #[test]
+    fn a_namespace_is_read_where_all_of_it_was_and_it_is_watched() {
+        let some = watches(&[("a", true, None), ("b", false, None)]);
+        for (namespace, expected) in [("a", true), ("b", false), ("unwatched", false)] {
+            assert_eq!(is_read(&some, namespace), expected, "{namespace}");
+        }
+        assert!(!is_read(&BTreeMap::new(), "a"));
     }
 
     #[test]

@@ -246,6 +246,12 @@ impl Caches {
         watches.as_ref().is_some_and(|it| is_read(it, namespace))
     }
 
+    /// A pool of this uid is no more, and no watch said so. All are to look: its domains are free.
+    pub fn forget_pool(&self, namespace: &str, name: &str, uid: &str) {
+        self.pools.deleted(namespace, name, uid);
+        self.triggers.enqueue_all();
+    }
+
     /// Whether a namespace has an object of ours.
     fn has_kinds(&self, namespace: &str) -> bool {
         !self.pools.is_empty_in(namespace)

@@ -13,7 +13,7 @@ use xmpp_edge_crds::kinds::EdgePool;
 
 use crate::{
     dns::{DnsMemory, DnsMetrics, RecordSource},
-    runtime::{decoded::Decoded, events::Events, store::ObjectStore},
+    runtime::{caches::Caches, events::Events},
 };
 
 /// Held while records of the pool may be in DNS.
@@ -141,7 +141,7 @@ pub async fn remove(
 /// be one that cannot be decoded.
 pub struct Finalization<'a> {
     pub client: &'a Client,
-    pub pools: &'a ObjectStore<Decoded<EdgePool>>,
+    pub caches: &'a Caches,
     pub metrics: &'a DnsMetrics,
     pub events: &'a Events,
     pub namespace: &'a str,
@@ -199,7 +199,7 @@ impl Finalization<'_> {
         let done = remove(&api, &name, uid.as_deref()).await;
         if let Ok(Removal::Gone) = done {
             let uid = uid.unwrap_or_default();
-            self.pools.deleted(self.namespace, &name, &uid);
+            self.caches.forget_pool(self.namespace, &name, &uid);
         }
         done.map_err(|error| match error {
             kube::Error::Api(status) => status.message,

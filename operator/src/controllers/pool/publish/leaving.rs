@@ -230,7 +230,7 @@ fn leaving<'a>(
 ) -> Finalization<'a> {
     Finalization {
         client: &context.client,
-        pools: &context.caches.pools,
+        caches: &context.caches,
         metrics: &context.dns_metrics,
         events: &context.events,
         namespace,

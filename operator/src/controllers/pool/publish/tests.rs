@@ -41,6 +41,9 @@ fn server(code: &Arc<AtomicU16>) -> (Client, mpsc::UnboundedReceiver<String>) {
     (Client::new(service, "n"), asked)
 }
 
+/// What takes longer does not come.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 fn code(code: u16) -> Arc<AtomicU16> {
     Arc::new(AtomicU16::new(code))
 }
@@ -126,12 +129,16 @@ async fn a_pool_that_went_without_anybody_saying_so_is_forgotten_and_leaves_noth
     let context = context(client);
     let pools = &context.caches.pools;
     pools.created(deleted(), pools.epoch());
+    let other = context.caches.triggers.of("other");
     let dns = PoolDns::default();
     let leave = dns
         .leave(&context, "n", &pools.get("n", "hq").unwrap())
         .await;
     assert_eq!(leave, Leave::default());
     assert!(pools.get("n", "hq").is_none());
+    // Who claims its domains elsewhere looks.
+    let told = tokio::time::timeout(PATIENCE, other.notified());
+    told.await.expect("others are told");
     let written = std::iter::from_fn(|| asked.try_recv().ok());
     assert!(written.into_iter().all(|it| !it.contains("RecordsLeft")));
 }
@@ -158,7 +165,8 @@ async fn what_the_backend_remembers_counts_when_the_pool_does_not_say_it_any_mor
         };
         dns.look(&context, "n", &found);
         let changed = context.caches.triggers.of("n");
-        changed.notified().await;
+        let done = tokio::time::timeout(PATIENCE, changed.notified());
+        done.await.expect("it is worked on");
         dns.look(&context, "n", &found)
     };
     let mut stripped = manifest();

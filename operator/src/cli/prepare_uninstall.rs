@@ -21,7 +21,7 @@ use tokio::time::{sleep, timeout};
 use xmpp_edge_crds::kinds::EdgePool;
 
 use crate::{
-    controllers::pool::publish::finalizer::{self, FINALIZER},
+    controllers::pool::publish::finalizer::{self, FINALIZER, Removal},
     runtime::{backoff::Backoff, caches::Scope, leader::election::Timing},
 };
 
@@ -341,7 +341,7 @@ async fn release_one(
     let api = Api::namespaced(client.clone(), &pool.namespace().unwrap_or_default());
     let uid = pool.uid();
     let removed = ask(&what, || finalizer::remove(&api, &name, uid.as_deref())).await?;
-    Ok(matches!(removed, CallOutcome::Is(true)).then(|| records(pool)))
+    Ok(matches!(removed, CallOutcome::Is(Removal::Removed)).then(|| records(pool)))
 }
 
 fn records(pool: &DynamicObject) -> Vec<String> {

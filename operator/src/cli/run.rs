@@ -17,7 +17,7 @@ use crate::{
             reconciler::NamespaceReconciler,
             snapshot::{Context, OperatorConfig},
         },
-        pool::PoolMemory,
+        pool::{self, PoolMemory},
     },
     dns::{DnsMetrics, answered::AnsweredRecords, observe::Observer},
     page::{self, NamespacesPage, questions::PageQuestions, rates::PodRates},
@@ -64,6 +64,10 @@ pub enum RunError {
     },
     #[error("the lease was lost: another replica leads now, or it could not be renewed in time")]
     LeaseLost,
+    #[error(
+        "the API server went back from version {before} to {now}, as after a restore of etcd: what was read before is newer to this process than what is there, so that it begins anew"
+    )]
+    WentBack { before: u64, now: u64 },
     #[error("{0}; this is a fault of the operator, which cannot go on without")]
     TaskEnded(#[from] TaskEnd),
 }
@@ -178,8 +182,7 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> Result<(), Run
     }
     acting.shutdown().await;
     match ended {
-        Some(Ok(Ended::Lost)) => Err(RunError::LeaseLost),
-        Some(Ok(Ended::Stopped)) => Ok(()),
+        Some(Ok(ended)) => ended_as(ended),
         Some(Err(error)) => {
             tracing::error!(%error, "stopping");
             give_up.cancel();
@@ -188,11 +191,16 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> Result<(), Run
         }
         None => {
             give_up.cancel();
-            match candidacy.await {
-                Ended::Stopped => Ok(()),
-                Ended::Lost => Err(RunError::LeaseLost),
-            }
+            ended_as(candidacy.await)
         }
+    }
+}
+
+fn ended_as(ended: Ended) -> Result<(), RunError> {
+    match ended {
+        Ended::Stopped => Ok(()),
+        Ended::Lost => Err(RunError::LeaseLost),
+        Ended::WentBack { before, now } => Err(RunError::WentBack { before, now }),
     }
 }
 
@@ -327,6 +335,11 @@ impl Act {
         let writer = context.clone();
         tasks.spawn("the writer of statuses", async move {
             writer.statuses.queue.run(&writer.caches).await;
+        });
+        let (unread, memory) = (context.clone(), pools.clone());
+        tasks.spawn("the look at what no controller sees", async move {
+            pool::forgotten_secrets::withdraw(&unread).await;
+            pool::unread::follow(&unread, &memory).await;
         });
         loop {
             tokio::select! {

@@ -7,8 +7,8 @@ use kube::ResourceExt;
 use xmpp_edge_crds::{
     domain::DomainName,
     edge_config::{
-        AccessRules, Contacts, Content, Edge, EdgeConfig, EgressProxy, GatewayMode, HostPort,
-        Listeners, Settings, SipTransport,
+        AccessRules, Contacts, Content, Edge, EdgeConfig, EgressProxy, Gateway, GatewayMode,
+        HostPort, Listeners, Settings, SipTransport,
     },
     kinds::{EdgePool, PoolSpec, conditions::Reason, pool::PoolGateway},
 };
@@ -130,6 +130,9 @@ fn compile_one(object: &EdgePool, world: &NamespaceInputs) -> Result<EffectivePo
     for (index, (own, given)) in gateways.iter_mut().zip(&spec.gateways).enumerate() {
         own.sip = sip::server(&format!("spec.gateways[{index}]"), object, given, world)?;
     }
+    if !world.single_process {
+        gateway_secrets(&gateways)?;
+    }
     let trust_ca = spec
         .trust
         .as_ref()
@@ -247,6 +250,23 @@ fn compile_one(object: &EdgePool, world: &NamespaceInputs) -> Result<EffectivePo
         config,
         edge,
         contacts,
+    })
+}
+
+/// Longest name of an object of a cluster.
+const MAX_NAME: usize = 253;
+
+/// What neither schema nor folder bounds: a gateway's certificate is kept in a Secret that is called after it.
+fn gateway_secrets(gateways: &[Gateway]) -> Result<(), Fault> {
+    let first = gateways.iter().filter_map(|it| it.domains.first());
+    let mut names = first.map(|domain| ManagedSecret::Gateway(domain.to_string()).to_string());
+    names.find(|name| name.len() > MAX_NAME).map_or(Ok(()), |long| {
+        Err(Fault::new(
+            Reason::Invalid,
+            format!(
+                "spec.gateways: the certificate of a gateway is kept in Secret {long:?}, which is longer than {MAX_NAME} characters: list a shorter domain first"
+            ),
+        ))
     })
 }
 

@@ -8,10 +8,14 @@ use xmpp_edge_crds::edge_config::EdgeConfig;
 
 use super::{Kind, NamespaceInputs, ObjectRef};
 
-/// The document without partners that are gone and with those suspended that are; `None` where that is
-/// what it says.
+/// The document without partners that are gone and with those suspended that are, itself where the pool is
+/// (`is_suspended`); `None` where that is what it says.
 #[must_use]
-pub fn restrict(last: &EdgeConfig, inputs: &NamespaceInputs) -> Option<EdgeConfig> {
+pub fn restrict(
+    last: &EdgeConfig,
+    inputs: &NamespaceInputs,
+    is_suspended: bool,
+) -> Option<EdgeConfig> {
     let mut suspended: BTreeMap<&str, bool> = BTreeMap::new();
     for partner in &inputs.partners {
         if let Some(name) = &partner.metadata.name {
@@ -19,6 +23,7 @@ pub fn restrict(last: &EdgeConfig, inputs: &NamespaceInputs) -> Option<EdgeConfi
         }
     }
     let mut config = last.clone();
+    config.suspended |= is_suspended;
     config.partners.retain_mut(|partner| {
         let object = ObjectRef::new(Kind::XmppFederatedPartner, &partner.name);
         let now = match (suspended.get(&*partner.name), inputs.broken.get(&object)) {
@@ -71,14 +76,18 @@ mod tests {
             .configs
             .remove("hq")
             .unwrap();
-        assert_eq!(restrict(&last, &before), None);
+        assert_eq!(restrict(&last, &before, false), None);
         // a is suspended, b is gone, d is free again, e is new.
         let now = inputs(&[("a", true), ("c", false), ("d", false), ("e", false)]);
-        let config = restrict(&last, &now).unwrap();
+        let config = restrict(&last, &now, false).unwrap();
         let partners = config.partners.iter();
         let said: Vec<(&str, bool)> = partners.map(|it| (&*it.name, it.suspended)).collect();
         assert_eq!(said, [("a", true), ("c", false), ("d", true)]);
         assert_eq!(config.generation, last.generation + 1);
-        assert_eq!(restrict(&config, &now), None);
+        assert_eq!(restrict(&config, &now, false), None);
+        // The whole pool's kill switch, which nothing lifts here.
+        let config = restrict(&config, &now, true).unwrap();
+        assert!(config.suspended);
+        assert_eq!(restrict(&config, &now, false), None);
     }
 }

@@ -147,6 +147,14 @@ impl<K: Clone + Eq + Hash, B: DnsBackend> DnsController<K, B> {
         progress
     }
 
+    /// What came last of the work of a key, whatever was asked for then.
+    #[must_use]
+    pub fn last(&self, key: &K) -> Option<B::Outcome> {
+        let entry = self.entries.lock().get(key).cloned()?;
+        let state = entry.state.lock();
+        state.done.as_ref().map(|done| done.outcome.clone())
+    }
+
     /// Forgets keys. What is under way for one ends all the same.
     pub fn retain(&self, mut keep: impl FnMut(&K) -> bool) {
         self.entries.lock().retain(|key, _| keep(key));

@@ -7,6 +7,9 @@ use xmpp_edge_crds::kinds::conditions::Reason;
 
 use super::rrset::Name;
 
+/// Why records cannot be withdrawn, in words.
+pub const NO_KEY: &str = "as there is no key to withdraw them with";
+
 /// A cause. `server` is as in `spec.dns.rfc2136.server`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DnsError {
@@ -139,9 +142,7 @@ impl DnsError {
     #[must_use]
     pub fn rules_out_withdrawal(&self) -> Option<&'static str> {
         match self {
-            Self::NoSettings | Self::KeyMissing { .. } | Self::KeyInvalid { .. } => {
-                Some("as there is no key to withdraw them with")
-            }
+            Self::NoSettings | Self::KeyMissing { .. } | Self::KeyInvalid { .. } => Some(NO_KEY),
             Self::ServerNotAllowed { .. } => {
                 Some("as their name server is none that --allowed-dns-server lists")
             }
@@ -149,9 +150,10 @@ impl DnsError {
         }
     }
 
-    /// Whether the server has no zone for the name, so that nothing of ours can be in it.
+    /// Whether the server says that it has no zone for the name. The zone may be gone, so that nobody could ever
+    /// withdraw anything of it; or the server is not allowed to say more to us, and all is there still.
     #[must_use]
-    pub fn zone_is_gone(&self) -> bool {
+    pub fn denies_zone(&self) -> bool {
         matches!(
             self,
             Self::NotServed { .. }

@@ -163,6 +163,7 @@ mod tests {
             standing: Availability::OutOfService,
             address_pending: false,
             places: places.collect(),
+            denied: Vec::new(),
             key_fault: None,
             namesakes: std::collections::BTreeSet::new(),
         }

@@ -140,6 +140,7 @@ impl Observer {
             address_pending: wanted.address_pending,
             places,
             key_fault: None,
+            denied: Vec::new(),
             namesakes: BTreeSet::new(),
         }
     }

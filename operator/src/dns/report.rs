@@ -35,6 +35,8 @@ pub struct DnsReport {
     pub standing: Availability,
     pub address_pending: bool,
     pub places: Vec<(RecordGroup, Result<RecordGroupState, DnsError>)>,
+    /// Places no longer wanted whose zone the server denies: records of the pool may be there still.
+    pub denied: Vec<(RecordGroup, DnsError)>,
     /// The Secret cannot be used now; what was done was done with the key last read.
     pub key_fault: Option<DnsError>,
     /// Other operators' ids that stand in markers of a pool of the same namespace and name.
@@ -82,6 +84,7 @@ impl DnsReport {
                 .into_iter()
                 .map(|place| (place.clone(), Err(error.clone())))
                 .collect(),
+            denied: Vec::new(),
             key_fault: None,
             namesakes: BTreeSet::new(),
         }
@@ -91,8 +94,9 @@ impl DnsReport {
     #[must_use]
     pub fn errors(&self) -> Vec<&DnsError> {
         let places = self.places.iter().filter_map(|(_, it)| it.as_ref().err());
+        let denied = self.denied.iter().map(|(_, error)| error);
         let mut seen = Vec::new();
-        for error in self.key_fault.iter().chain(places) {
+        for error in self.key_fault.iter().chain(places).chain(denied) {
             if !seen.contains(&error) {
                 seen.push(error);
             }
@@ -159,20 +163,27 @@ impl DnsReport {
     /// `DnsPublished`: true where DNS answers what it should, which for a withdrawn pool is nothing.
     #[must_use]
     pub fn condition(&self) -> DnsCondition {
+        let failed: BTreeSet<&str> = self
+            .places
+            .iter()
+            .filter(|(_, outcome)| outcome.is_err())
+            .map(|(place, _)| place.text())
+            .collect();
+        // Of a pool that stays, what is no longer wanted and denied is no fault of its own records.
+        let goes = self.standing == Availability::Removed && !self.denied.is_empty();
         let errors = self.errors();
-        if let Some(first) = errors.first() {
-            let failed: BTreeSet<&str> = self
-                .places
-                .iter()
-                .filter(|(_, outcome)| outcome.is_err())
-                .map(|(place, _)| place.text())
-                .collect();
+        if let Some(first) = errors.first()
+            && (self.key_fault.is_some() || !failed.is_empty() || goes)
+        {
             let mut message: Vec<String> = errors.iter().map(ToString::to_string).collect();
             message.truncate(3);
             let mut message = message.join("; ");
             if !failed.is_empty() {
                 let failed = crate::text::listed(failed);
                 message = format!("{message}; concerns {failed}");
+            }
+            if let Some(left) = self.left() {
+                message = format!("{message}; {left}");
             }
             return DnsCondition {
                 status: false,
@@ -192,6 +203,14 @@ impl DnsReport {
             reason: Reason::Published,
             message: self.good_message(),
         }
+    }
+
+    /// What may be left in zones that the server denies.
+    fn left(&self) -> Option<String> {
+        let places = self.denied.iter().map(|(place, _)| place.to_string());
+        let left = crate::text::listed(places);
+        (!self.denied.is_empty())
+            .then(|| format!("no longer wanted, and there still unless the zone is gone: {left}"))
     }
 
     fn good_message(&self) -> String {
@@ -229,6 +248,9 @@ impl DnsReport {
                 listed(foreign)
             ));
         }
+        if let (Some(left), Some((_, error))) = (self.left(), self.denied.first()) {
+            parts.push(format!("{left} ({error})"));
+        }
         if !self.namesakes.is_empty() {
             let owners: Vec<String> = self.namesakes.iter().map(ToString::to_string).collect();
             parts.push(format!(
@@ -257,6 +279,7 @@ mod tests {
             standing,
             address_pending: false,
             places,
+            denied: Vec::new(),
             key_fault: None,
             namesakes: BTreeSet::new(),
         }

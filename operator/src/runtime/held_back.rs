@@ -84,6 +84,12 @@ impl<K: Eq + Hash, E> HeldBack<K, E> {
         until
     }
 
+    /// Why a write failed last, whether its time has come or not.
+    #[must_use]
+    pub fn cause(&self, key: &K) -> Option<&E> {
+        self.writes.get(key).map(|held| &held.cause)
+    }
+
     /// How often a write failed in a row.
     #[must_use]
     pub fn failures(&self, key: &K) -> u32 {

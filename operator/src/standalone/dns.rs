@@ -8,6 +8,7 @@ use std::{
 };
 
 use data_encoding::HEXLOWER;
+use serde::{Deserialize, Serialize};
 use xmpp_edge_crds::{
     edge_config::EdgeConfig,
     kinds::{
@@ -20,9 +21,11 @@ use crate::{
     compile::{Diagnostic, Kind, NamespaceInputs, ObjectRef, Severity},
     dns::{
         Addresses, Availability, DnsCondition, DnsMemory, DnsMetrics, OwnerId, Publisher,
-        RecordOwner, UpdateSettings,
-        backend::pool_records::{AddressSource, KeepMemory, PoolRecordsBackend, PoolRecordsTask},
-        controller::{DnsController, DnsOutcome},
+        RecordGroup, RecordOwner, UpdateSettings,
+        backend::pool_records::{
+            AddressSource, KeepMemory, PoolRecordsBackend, PoolRecordsOutcome, PoolRecordsTask,
+        },
+        controller::{DnsController, DnsOutcome, DnsProgress},
     },
     secrets::files,
 };
@@ -56,6 +59,7 @@ pub fn task(
 /// `spec.dns.rfc2136` or the pool is gone: everything ever published goes.
 const WITHDRAW: PoolRecordsTask = PoolRecordsTask::Withdraw {
     settings: None,
+    is_kept: true,
     is_final: false,
 };
 
@@ -79,6 +83,7 @@ fn from_spec(world: &NamespaceInputs, pool: &EdgePool) -> PoolRecordsTask {
         stranded: BTreeSet::new(),
         addresses: AddressSource::Given(addresses),
         settings: Some(UpdateSettings::read(rfc2136, secret)),
+        is_kept: true,
     }
 }
 
@@ -98,7 +103,28 @@ pub enum DnsStateError {
 pub struct DnsState {
     path: PathBuf,
     owner: OwnerId,
+    /// Whose they are; none: of a version that did not write it.
+    pool: Option<PublishedPool>,
     memory: DnsMemory,
+}
+
+/// In whose name records are marked.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct PublishedPool {
+    pub namespace: String,
+    pub name: String,
+}
+
+/// `dns.json`.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum StoredMemory {
+    Whole {
+        pool: PublishedPool,
+        places: BTreeSet<RecordGroup>,
+    },
+    /// As earlier versions wrote it.
+    Places(BTreeSet<RecordGroup>),
 }
 
 impl DnsState {
@@ -117,13 +143,16 @@ impl DnsState {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(fault(path, error.to_string())),
         };
-        let memory = match read(&path)? {
-            Some(text) => DnsMemory {
-                places: serde_json::from_str(&text)
-                    .map_err(|error| fault(&path, error.to_string()))?,
-                source: None,
-            },
-            None => DnsMemory::default(),
+        let stored = read(&path)?.map(|text| serde_json::from_str(&text));
+        let stored = stored.transpose();
+        let (pool, places) = match stored.map_err(|error| fault(&path, error.to_string()))? {
+            Some(StoredMemory::Whole { pool, places }) => (Some(pool), places),
+            Some(StoredMemory::Places(places)) => (None, places),
+            None => (None, BTreeSet::new()),
+        };
+        let memory = DnsMemory {
+            places,
+            source: None,
         };
         let id = state.join("dns-owner-id");
         let owner = match (owner, read(&id)?) {
@@ -141,18 +170,26 @@ impl DnsState {
         Ok(Self {
             path,
             owner,
+            pool,
             memory,
         })
     }
 }
 
-/// `dns.json`.
-struct MemoryFile(PathBuf);
+/// Where `dns.json` is kept, of one pool.
+struct MemoryFile {
+    path: PathBuf,
+    pool: PublishedPool,
+}
 
 impl KeepMemory for MemoryFile {
     async fn keep(&mut self, memory: &DnsMemory) -> Result<(), String> {
-        let text = serde_json::to_vec_pretty(&memory.places).unwrap_or_default();
-        files::replace(&self.0, &text, 0o600).map_err(|error| error.to_string())
+        let stored = StoredMemory::Whole {
+            pool: self.pool.clone(),
+            places: memory.places.clone(),
+        };
+        let text = serde_json::to_vec_pretty(&stored).map_err(|error| error.to_string())?;
+        files::replace(&self.path, &text, 0o600).map_err(|error| error.to_string())
     }
 }
 
@@ -165,11 +202,12 @@ fn random_id() -> OwnerId {
 
 /// The one pool's records, as the rest of standalone sees them.
 pub struct Publishing {
-    records: DnsController<(), PoolRecordsBackend<MemoryFile>>,
+    records: DnsController<PublishedPool, PoolRecordsBackend<MemoryFile>>,
     state: DnsState,
     metrics: DnsMetrics,
-    /// Namespace and name.
-    pool: (String, String),
+    pool: PublishedPool,
+    /// The pool whose records go first: under another name they could never be withdrawn.
+    before: Option<PublishedPool>,
     task: Option<PoolRecordsTask>,
     begun: bool,
     told: Option<DnsCondition>,
@@ -184,14 +222,17 @@ impl fmt::Debug for Publishing {
 }
 
 impl Publishing {
-    /// For a pool (namespace and name); nothing is done before [`Self::begin`].
+    /// Nothing is done before [`Self::begin`].
     #[must_use]
-    pub fn new(state: DnsState, pool: (String, String), metrics: DnsMetrics) -> Self {
+    pub fn new(state: DnsState, pool: PublishedPool, metrics: DnsMetrics) -> Self {
+        let before = state.pool.clone();
+        let before = before.filter(|it| *it != pool && !state.memory.places.is_empty());
         Self {
             records: DnsController::default(),
             state,
             metrics,
             pool,
+            before,
             task: None,
             begun: false,
             told: None,
@@ -213,34 +254,60 @@ impl Publishing {
     /// Starts what is due, and says what came of it where that is new. To be called often.
     pub fn look(&mut self) -> Option<DnsCondition> {
         let task = self.task.clone().filter(|_| self.begun)?;
+        if let Some(before) = self.before.clone() {
+            let (PoolRecordsTask::Publish { settings, .. }
+            | PoolRecordsTask::Withdraw { settings, .. }) = &task;
+            let withdraw = PoolRecordsTask::Withdraw {
+                settings: settings.clone(),
+                is_kept: true,
+                is_final: false,
+            };
+            let progress = self.start(&before, self.state.memory.clone(), withdraw);
+            let outcome = progress.outcome.filter(|_| progress.is_current)?;
+            if !outcome.is_good() {
+                let condition = condition_of(&outcome, false);
+                return self.tell(DnsCondition {
+                    message: format!(
+                        "records of EdgePool {:?}, as which this one was published before, are to go first: {}",
+                        before.name, condition.message
+                    ),
+                    ..condition
+                });
+            }
+            self.records.retain(|pool| *pool != before);
+            self.before = None;
+            self.state.memory = DnsMemory::default();
+        }
         let is_withdrawal = matches!(task, PoolRecordsTask::Withdraw { .. });
-        let (state, pool, metrics) = (&self.state, &self.pool, &self.metrics);
+        let progress = self.start(&self.pool, self.state.memory.clone(), task);
+        let outcome = progress.outcome.filter(|_| progress.is_current)?;
+        self.tell(condition_of(&outcome, is_withdrawal))
+    }
+
+    fn start(
+        &self,
+        pool: &PublishedPool,
+        memory: DnsMemory,
+        task: PoolRecordsTask,
+    ) -> DnsProgress<PoolRecordsOutcome> {
         let backend = || {
             let owner = RecordOwner {
-                owner: state.owner.clone(),
-                namespace: pool.0.clone(),
-                pool: pool.1.clone(),
+                owner: self.state.owner.clone(),
+                namespace: pool.namespace.clone(),
+                pool: pool.name.clone(),
             };
-            let publisher = Publisher::new(owner, state.memory.clone());
-            let file = MemoryFile(state.path.clone());
-            PoolRecordsBackend::new(publisher, file, Some(state.memory.clone()), metrics.clone())
+            let file = MemoryFile {
+                path: self.state.path.clone(),
+                pool: pool.clone(),
+            };
+            let publisher = Publisher::new(owner, memory);
+            PoolRecordsBackend::new(publisher, file, self.metrics.clone())
         };
-        let progress = self.records.look(&(), backend, task, || {});
-        let outcome = progress.outcome.filter(|_| progress.is_current)?;
-        let condition = match &outcome.report {
-            Ok(_) if is_withdrawal && outcome.is_good() => DnsCondition {
-                status: true,
-                reason: Reason::NotManaged,
-                message: "no spec.dns.rfc2136, or no pool: the records are yours to publish"
-                    .to_owned(),
-            },
-            Ok(report) => report.condition(),
-            Err(error) => DnsCondition {
-                status: false,
-                reason: Reason::DnsFailed,
-                message: error.clone(),
-            },
-        };
+        self.records.look(pool, backend, task, || {})
+    }
+
+    /// What is new of it.
+    fn tell(&mut self, condition: DnsCondition) -> Option<DnsCondition> {
         if self.told.as_ref() == Some(&condition) {
             return None;
         }
@@ -258,6 +325,22 @@ impl Publishing {
     /// DNS.
     pub async fn stop(self) {
         self.records.stop().await;
+    }
+}
+
+fn condition_of(outcome: &PoolRecordsOutcome, is_withdrawal: bool) -> DnsCondition {
+    match &outcome.report {
+        Ok(_) if is_withdrawal && outcome.is_good() => DnsCondition {
+            status: true,
+            reason: Reason::NotManaged,
+            message: "no spec.dns.rfc2136, or no pool: the records are yours to publish".to_owned(),
+        },
+        Ok(report) => report.condition(),
+        Err(error) => DnsCondition {
+            status: false,
+            reason: Reason::DnsFailed,
+            message: error.clone(),
+        },
     }
 }
 
@@ -302,5 +385,50 @@ mod tests {
         fs::write(folder.path().join("dns.json"), "[{").unwrap();
         let error = DnsState::open(folder.path(), None).unwrap_err().to_string();
         assert!(error.contains("dns.json"), "{error}");
+    }
+
+    fn stored(folder: &Path) -> (Option<PublishedPool>, DnsMemory) {
+        let state = DnsState::open(folder, None).unwrap();
+        (state.pool, state.memory)
+    }
+
+    #[tokio::test]
+    async fn records_of_a_pool_that_was_renamed_go_under_the_name_that_marks_them_before_any_come()
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("dns.json");
+        let places: BTreeSet<_> = [RecordGroup::Domain("org.example".to_owned())].into();
+        // As an earlier version wrote it: whoever it was, it is taken for this one.
+        fs::write(&path, r#"[{"domain":"org.example"}]"#).unwrap();
+        assert_eq!(stored(folder.path()).1.places, places);
+        let pool = |name: &str| PublishedPool {
+            namespace: "default".to_owned(),
+            name: name.to_owned(),
+        };
+        let mut file = MemoryFile {
+            path,
+            pool: pool("old"),
+        };
+        let memory = DnsMemory {
+            places: places.clone(),
+            source: None,
+        };
+        file.keep(&memory).await.unwrap();
+        let state = || DnsState::open(folder.path(), None).unwrap();
+        let same = Publishing::new(state(), pool("old"), DnsMetrics::default());
+        assert_eq!(same.before, None);
+        let mut renamed = Publishing::new(state(), pool("new"), DnsMetrics::default());
+        renamed.ask(Some(WITHDRAW));
+        renamed.begin();
+        let condition = loop {
+            if let Some(condition) = renamed.look() {
+                break condition;
+            }
+            tokio::task::yield_now().await;
+        };
+        // Nobody knows the server any more: they are there still, and not said to be withdrawn.
+        assert!(!condition.status, "{condition:?}");
+        assert!(condition.message.contains("\"old\""), "{condition:?}");
+        assert_eq!(stored(folder.path()), (Some(pool("old")), memory));
     }
 }

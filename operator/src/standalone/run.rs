@@ -24,7 +24,7 @@ use xmpp_edge_proxy::{
 };
 
 use super::{
-    dns::{DnsState, DnsStateError, Publishing},
+    dns::{DnsState, DnsStateError, PublishedPool, Publishing},
     error::StandaloneReconcileError,
     station::{Pass, StandalonePaths, StandaloneReconciler},
     status,
@@ -114,7 +114,13 @@ pub async fn run(
         outdated_sidecars: Some(tell_outdated),
     };
     let state = DnsState::open(&serve_options.state_dir, options.dns_owner)?;
-    let mut records = Publishing::new(state, (namespace.clone(), pool.clone()), measured);
+    let mut records = {
+        let of = PublishedPool {
+            namespace: namespace.clone(),
+            name: pool.clone(),
+        };
+        Publishing::new(state, of, measured)
+    };
     records.ask(first.dns);
     let drain = CancellationToken::new();
     let mut proxy = tokio::spawn(app::run(serve_options, inputs, drain.clone(), ready));

@@ -503,7 +503,8 @@ async fn with_a_clock_that_is_an_hour_ahead() {
 }
 
 #[test]
-fn a_domain_whose_zone_is_gone_is_forgotten_and_many_domains_are_published() -> Result<()> {
+fn what_may_be_left_in_a_zone_that_is_denied_is_named_and_many_domains_are_published() -> Result<()>
+{
     on_each(async |software| {
         let primary = Primary::start(software, &[("org.example", ""), ("edge.test", "")]).await?;
         let mut site = Site::new(&primary, "one", "a.edge.test", "192.0.2.1");
@@ -522,8 +523,12 @@ fn a_domain_whose_zone_is_gone_is_forgotten_and_many_domains_are_published() -> 
         };
         site.publisher = Publisher::new(claim, memory);
         site.spec.domains = vec!["d4.org.example".to_owned()];
-        site.well(Availability::Serving).await;
-        assert_eq!(site.publisher.memory().places.len(), 2, "d4 and the FQDN");
+        let report = site.publish(Availability::Serving).await;
+        let said = report.condition();
+        assert!(said.status, "{said:?}");
+        assert!(said.message.contains("SRV of given-up.test"), "{said:?}");
+        let places = &site.publisher.memory().places;
+        assert_eq!(places.len(), 3, "d4, the FQDN, and what nobody may see");
         let gone = primary.records("_xmpp-server._tcp.d3.org.example", RecordType::SRV);
         assert!(gone.await?.is_empty());
         Ok(())

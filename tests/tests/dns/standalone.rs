@@ -127,6 +127,22 @@ async fn standalone_publishes_follows_edits_and_withdraws() -> Result<()> {
     edge.apply(&pool(&primary, &json!({})))?;
     starttls(&primary, &["10 100 5269 edge.org.example."]).await?;
 
+    // Under another name they go first: nobody could withdraw them later.
+    edge.stop().await?;
+    let mut renamed = pool(&primary, &json!({ "route": { "priority": 7 } }));
+    edge.delete("EdgePool", "hq")?;
+    renamed["metadata"]["name"] = json!("dr");
+    edge.apply(&renamed)?;
+    edge.launch().await?;
+    starttls(&primary, &["7 100 5269 edge.org.example."]).await?;
+    let texts = primary.records(STARTTLS, RecordType::TXT).await?;
+    assert!(texts.iter().all(|it| it.contains("/dr")), "{texts:?}");
+    edge.stop().await?;
+    edge.delete("EdgePool", "dr")?;
+    edge.apply(&pool(&primary, &json!({})))?;
+    edge.launch().await?;
+    starttls(&primary, &["10 100 5269 edge.org.example."]).await?;
+
     // Without spec.dns the records are not ours any more.
     edge.apply(&pool(&primary, &json!({ "dns": null })))?;
     condition(&edge, "NotManaged").await?;

@@ -78,7 +78,7 @@ const OF_THE_OPERATOR: [(&str, usize, &str); 25] = [
     ),
     (
         "controllers/pool/apply/secret.rs",
-        2,
+        3,
         "an administrator's change, written, or a renewal",
     ),
     (
@@ -93,8 +93,13 @@ const OF_THE_OPERATOR: [(&str, usize, &str); 25] = [
     ),
     (
         "controllers/pool/publish/finalizer.rs",
-        2,
+        1,
         "an administrator deleted the pool",
+    ),
+    (
+        "controllers/pool/publish/leaving.rs",
+        1,
+        "the API server's answer, where it is another",
     ),
     (
         "controllers/pool/sidecar_secrets.rs",
@@ -110,11 +115,6 @@ const OF_THE_OPERATOR: [(&str, usize, &str); 25] = [
         "dns/backend/pool_records.rs",
         2,
         "the name server's answer, with a growing pause",
-    ),
-    (
-        "dns/backend/rfc2136/mod.rs",
-        1,
-        "once for records that are given up",
     ),
     ("dns/controller.rs", 1, "our own fault"),
     (

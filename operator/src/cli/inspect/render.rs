@@ -110,7 +110,8 @@ fn objects(
         configs,
         elsewhere: &|_, _| HeldElsewhere::Data(None),
     };
-    let secrets = secrets::plan(Some(pool), config, &held, &sidecars, now)?;
+    let certificate = Some(&pool.spec.certificate);
+    let secrets = secrets::plan(Some(pool), certificate, config, &held, &sidecars, now)?;
     let elided = |material: &SecretData| -> serde_json::Map<String, Value> {
         let keys = material.keys();
         keys.map(|key| (key.clone(), Value::from(ELIDED))).collect()
@@ -124,7 +125,7 @@ fn objects(
             "metadata": {
                 "name": entry.to_string(),
                 "namespace": config.namespace,
-                "labels": secrets::labels(entry, pool),
+                "labels": secrets::labels(entry, &config.pool),
             },
             "stringData": data,
         }));

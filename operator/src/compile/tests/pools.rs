@@ -261,3 +261,28 @@ fn a_pool_whose_secrets_would_be_the_namespaces_is_rejected() {
         assert!(compiled.configs.is_empty());
     }
 }
+
+/// Were it rejected only where it is provisioned, nothing would reach its pods any more.
+#[test]
+fn a_pool_that_a_cluster_cannot_provision_stays_as_last_compiled_and_is_reached_by_kill_switches() {
+    let more = partner("p", "p.example", "") + &partner("q", "q.example", "");
+    let good = run(&(pool("hq", HQ, "") + &more), &Configs::new());
+    let label = "a".repeat(60);
+    let long = format!("{label}.{label}.{label}.{label}.org");
+    let suspended = partner("p", "p.example", ", suspended: true");
+    let mut edited = world(&(pool("hq", &long, "") + &suspended));
+    assert_eq!(
+        reason(&compile(&edited, &good.configs), "hq"),
+        Reason::Accepted
+    );
+    edited.single_process = false;
+    let after = compile(&edited, &good.configs);
+    let (accepted, reason, message) = accepted(&after, "hq");
+    assert!(!accepted && reason == Reason::Invalid, "{message}");
+    assert!(message.contains("list a shorter domain first"), "{message}");
+    let config = &after.configs["hq"];
+    assert_eq!(config.domains, good.configs["hq"].domains);
+    let partners = config.partners.iter();
+    let said: Vec<_> = partners.map(|it| (&*it.name, it.suspended)).collect();
+    assert_eq!(said, [("p", true)]);
+}

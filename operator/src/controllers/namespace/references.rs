@@ -4,13 +4,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kube::ResourceExt;
-use xmpp_edge_crds::edge_config::{EdgeConfig, shards};
+use xmpp_edge_crds::{
+    edge_config::{EdgeConfig, shards},
+    kinds::EdgePool,
+};
 
 use crate::{
     compile::{References, peer_keys, sidecar_secrets, sidecar_secrets_elsewhere},
-    controllers::pool::{plan::names, publish},
+    controllers::pool::{plan::names, publish, read},
     runtime::{
         caches::{Caches, SecretPlace},
+        decoded::Decoded,
         store::UnreadError,
     },
     secrets::store::ManagedSecret,
@@ -36,6 +40,7 @@ pub fn of(caches: &Caches, namespace: &str, last: &BTreeMap<String, EdgeConfig>)
         if let Some(pool) = pool.read() {
             found.add_pool(pool);
         }
+        found.secrets.extend(certificate_secret(pool));
         let name = pool.name_any();
         found.config_maps.extend(own_documents(&name));
         let of_records = publish::key_of_records(pool.as_ref());
@@ -92,6 +97,14 @@ pub fn elsewhere(
         found.extend(places.map(|(namespace, name)| SecretPlace { namespace, name }));
     }
     found
+}
+
+/// The Secret in which somebody gives a pool's certificate: one that cannot be decoded has it renewed too.
+fn certificate_secret(pool: &Decoded<EdgePool>) -> Option<String> {
+    let certificate = read::certificate(pool)?;
+    let given = certificate.secret_ref.as_ref();
+    let chain = certificate.csr.as_ref().map(|csr| &csr.chain_secret_ref);
+    given.or(chain).map(|secret| secret.name.clone())
 }
 
 fn own_secrets(pool: &str) -> [String; 5] {

@@ -27,7 +27,7 @@ use xmpp_edge_crds::{
     },
 };
 
-use super::{apply::MANAGER, plan::metadata, publish};
+use super::{apply::MANAGER, in_force, plan::metadata, publish};
 use crate::{
     controllers::namespace::snapshot::{Context, NamespaceSnapshot},
     dns::{
@@ -156,10 +156,10 @@ fn tasks(
     scene: &NamespaceSnapshot,
 ) -> (Vec<EndpointTask>, Option<Duration>) {
     let namespace = &scene.namespace;
-    let pools = scene.world.pools.iter().filter(|pool| {
-        let dns = pool.spec.dns.as_ref();
-        dns.is_some_and(|dns| dns.external_dns.is_some())
-            && scene.config(&pool.name_any()).is_some()
+    // One that is not accepted or cannot be read is in force as last compiled, and keeps its place.
+    let pools = scene.compiled.configs.iter().filter_map(|(name, config)| {
+        let pool = context.caches.pools.get(namespace, name)?;
+        in_force::for_external_dns(&pool, config)
     });
     let mut soonest: Option<Duration> = None;
     let tasks = pools
@@ -184,7 +184,7 @@ fn tasks(
                         uid: pool.uid(),
                         ..Default::default()
                     },
-                    spec: pool.spec.clone(),
+                    spec: pool.spec,
                 },
                 stranded: scene.stranded.get(&name).cloned().unwrap_or_default(),
                 standing: if forbidden {
@@ -376,5 +376,62 @@ fn failed(error: &kube::Error) -> EndpointsFault {
             "the API server does not know the kind DNSEndpoint: install the CustomResourceDefinition of external-dns (v0.22 or later), or choose spec.dns.rfc2136".to_owned(),
         ),
         error => (Reason::DnsFailed, format!("DNSEndpoints cannot be written: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::Value;
+
+    use super::*;
+    use crate::{
+        compile::{Compiled, NamespaceInputs},
+        controllers::namespace::snapshot::tests::{context, document},
+    };
+
+    #[tokio::test]
+    async fn a_pool_that_is_in_force_as_last_compiled_keeps_its_place_beside_the_others() {
+        let silent = tower::service_fn(|_: hyper::Request<kube::client::Body>| {
+            std::future::pending::<Result<hyper::Response<kube::client::Body>, kube::Error>>()
+        });
+        let context = context(Client::new(silent, "n"));
+        let pool = |name: &str| {
+            json!({
+                "apiVersion": "xmpp-edge.dev/v1alpha1", "kind": "EdgePool",
+                "metadata": {"name": name, "namespace": "n", "uid": name, "resourceVersion": "1"},
+                "spec": {"site": "hq", "domains": ["org.example"], "accessEdge": {"fqdn": "edge.org.example"},
+                    "gateways": [{"domains": ["org.example"], "address": "inside.example:5269"}],
+                    "certificate": {"selfSigned": {}}, "dns": {"externalDns": {}}},
+            })
+        };
+        let enter = |pool: Value| {
+            let pools = &context.caches.pools;
+            pools.created(serde_json::from_value(pool).unwrap(), pools.epoch());
+        };
+        let mut unknown = pool("dr");
+        unknown["spec"]["certificate"] = json!("newer");
+        enter(unknown);
+        enter(pool("hq"));
+        // As in a domain that another namespace has meanwhile.
+        enter(pool("taken"));
+        // Never in force.
+        enter(pool("new"));
+        let mut scene = NamespaceSnapshot::of("n", jiff::Timestamp::UNIX_EPOCH);
+        scene.world = Arc::new(NamespaceInputs {
+            pools: vec![serde_json::from_value(pool("hq")).unwrap()],
+            ..NamespaceInputs::default()
+        });
+        let configs = ["dr", "hq", "taken"].map(|name| {
+            let config = serde_json::from_value(document(name)).unwrap();
+            (name.to_owned(), config)
+        });
+        scene.compiled = Arc::new(Compiled {
+            configs: configs.into(),
+            ..Compiled::default()
+        });
+        let (tasks, _) = tasks(&context, &publish::PoolDns::default(), &scene);
+        let names: Vec<String> = tasks.iter().map(|task| task.pool.name_any()).collect();
+        assert_eq!(names, ["dr", "hq", "taken"]);
     }
 }

@@ -52,6 +52,19 @@ impl PoolMemory {
         documents.cloned().unwrap_or_default()
     }
 
+    /// Whether the status tells that something of a pool fails, or does no more; see [`Remembered`].
+    pub(super) fn is_told(
+        &self,
+        pool: &(String, String),
+        fails: bool,
+        at_once: bool,
+        now: Timestamp,
+    ) -> bool {
+        let mut pools = self.pools.lock();
+        let remembered = pools.entry(pool.clone()).or_default();
+        remembered.is_told(fails, at_once, now)
+    }
+
     /// Breaks off what is under way in the background, and returns once nothing of it runs any more.
     pub async fn shutdown(&self) {
         self.certificates.shutdown().await;
@@ -80,7 +93,7 @@ const TOLD_AFTER: SignedDuration = SignedDuration::from_secs(60);
 impl Remembered {
     /// Keeps since when writing fails; says whether it is to be told: `at_once` where no pod serves,
     /// so that who made a pool just now sees why nothing comes of it.
-    pub(super) fn is_told(&mut self, fails: bool, at_once: bool, now: Timestamp) -> bool {
+    fn is_told(&mut self, fails: bool, at_once: bool, now: Timestamp) -> bool {
         if !fails {
             self.failing_since = None;
             return false;

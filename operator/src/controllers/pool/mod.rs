@@ -3,7 +3,7 @@
 //! [`read`] takes what the watches saw, [`validate`] says what neither the schema nor compiling
 //! can, [`plan`] decides which objects there should be, [`apply`] writes those that differ, in the
 //! order of [`provision`], and [`status`] says how it stands ([`blocked`]: why pods do not run); [`publish`] and [`external_dns`] bring
-//! its records into DNS, [`cert_manager`] follows what issues its certificate. These, `apply`,
+//! its records into DNS, those of what is [`in_force`], [`cert_manager`] follows what issues its certificate, [`unread`] lets pools go that nobody may read. These, `apply`,
 //! `provision` and [`reconcile`] do I/O; the rest is pure. What a pool's proxy must know is the
 //! compile step's business, not this room's.
 
@@ -11,7 +11,9 @@ pub mod apply;
 pub mod blocked;
 pub mod cert_manager;
 pub mod external_dns;
+pub mod forgotten_secrets;
 mod gateway_copies;
+pub mod in_force;
 mod memory;
 pub mod plan;
 pub mod provision;
@@ -21,7 +23,8 @@ pub mod reconcile;
 pub mod sidecar_secrets;
 pub mod sidecars;
 pub mod status;
+pub mod unread;
 pub mod validate;
 
 pub use memory::PoolMemory;
-pub use reconcile::reconcile;
+pub use reconcile::{reconcile, reconcile_unread};

@@ -1,7 +1,7 @@
-//! Writing all that a pool is made of, in order: what is issued from what could not be kept is void,
-//! and what the API server refuses is told in the status.
+//! Writing all that a pool is made of, in order: what is issued from what could not be kept is void, and said of
+//! nobody; what the API server refuses is told in the status.
 
-use std::{cell::RefCell, time::Duration};
+use std::{cell::RefCell, collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 use tokio::task::block_in_place;
@@ -28,7 +28,7 @@ use crate::{
     compile::{Diagnostic, Fault},
     controllers::namespace::{inputs, snapshot::NamespaceSnapshot},
     runtime::{at_once::at_once, caches::SecretPlace, store::UnreadError},
-    secrets::{CertificateError, source::CertificateState},
+    secrets::{CertificateError, source::CertificateState, store::ManagedSecret},
 };
 
 /// Objects of one pool written at a time.
@@ -58,7 +58,7 @@ impl ApplyOutcome {
     }
 
     /// Keeps what went wrong; says whether all went well.
-    fn note(&mut self, done: Result<(), ApplyError>) -> bool {
+    pub(super) fn note(&mut self, done: Result<(), ApplyError>) -> bool {
         match done {
             Ok(()) => true,
             Err(error) => {
@@ -96,16 +96,19 @@ pub(super) async fn write(
     };
     let mounted = match planned {
         Ok(planned) => {
-            let whole = write_secrets(applier, &planned, written).await;
-            let identities = write_elsewhere(applier, &planned, whole, written).await;
+            let lost = write_secrets(applier, &planned, written).await;
+            let identities = write_elsewhere(applier, &planned, &lost, written).await;
             written.identities = Some(identities);
             written.diagnostics = planned.diagnostics;
             let seen = scene.facts.get(&config.pool);
             let seen = seen.map_or(&[][..], |facts| &facts.gateways);
             let stale = gateway_copies::stale(config, &planned.gateways, seen, scene.now);
             written.diagnostics.extend(stale);
-            written.certificate = Some(Ok(planned.certificate));
-            whole.then_some(planned.mounted)
+            let pair = ManagedSecret::PoolPair(config.pool.clone());
+            if !lost.entries.contains_key(&pair) {
+                written.certificate = Some(Ok(planned.certificate));
+            }
+            lost.is_none().then_some(planned.mounted)
         }
         Err(error) => {
             written.certificate = Some(Err(error));
@@ -154,24 +157,55 @@ fn plan_secrets(
         configs,
         elsewhere: &elsewhere,
     };
-    let planned = block_in_place(|| secrets::plan(pool, config, &held, &sidecars, scene.now));
+    let certificate = read::certificate(applier.pool);
+    let planned = block_in_place(|| {
+        let certificate = certificate.as_deref();
+        secrets::plan(pool, certificate, config, &held, &sidecars, scene.now)
+    });
     unread.into_inner().map_or(Ok(planned), Err)
 }
 
-/// In order, until one fails: what is issued from what was not kept is void.
+/// What could not be kept of the planned Secrets.
+#[derive(Default)]
+struct LostSecrets {
+    /// Why; of what was issued from a lost one, why that was lost.
+    entries: BTreeMap<ManagedSecret, String>,
+    /// Whether servers inside were not told of the CA.
+    is_ca_untold: bool,
+}
+
+impl LostSecrets {
+    fn is_none(&self) -> bool {
+        self.entries.is_empty() && !self.is_ca_untold
+    }
+}
+
+/// In order: what is issued from what was not kept is void, and not written. One that fails holds up no other.
 async fn write_secrets(
     applier: &Applier<'_>,
     planned: &SecretsPlan,
     written: &mut ApplyOutcome,
-) -> bool {
+) -> LostSecrets {
+    let mut lost = LostSecrets::default();
     for (entry, material) in &planned.entries {
-        let done = applier.secret(entry, material).await;
-        if !written.note(done.map(|_| ())) {
-            return false;
+        let from = secrets::issued_from(entry);
+        if let Some(why) = from.and_then(|from| lost.entries.get(&from)) {
+            let why = why.clone();
+            lost.entries.insert(entry.clone(), why);
+        } else if let Err(error) = applier.secret(entry, material).await {
+            lost.entries.insert(entry.clone(), error.to_string());
+            written.note(Err(error));
         }
     }
-    let done = applier.child(&planned.internal_ca).await;
-    written.note(done.map(|_| ()))
+    for entry in &planned.released {
+        // Its content counts as it is.
+        written.note(applier.release(entry).await);
+    }
+    if !lost.entries.contains_key(&ManagedSecret::InternalCa) {
+        let done = applier.child(&planned.internal_ca).await;
+        lost.is_ca_untold = !written.note(done.map(|_| ()));
+    }
+    lost
 }
 
 /// The Secrets of sidecars in other namespaces: what does not go there holds up nothing else. Says what all
@@ -179,22 +213,23 @@ async fn write_secrets(
 async fn write_elsewhere(
     applier: &Applier<'_>,
     planned: &SecretsPlan,
-    whole: bool,
+    lost: &LostSecrets,
     written: &mut ApplyOutcome,
 ) -> Vec<SidecarIdentity> {
     let mut identities = planned.sidecars.clone();
-    if !whole {
-        let words = written.refused.join("; ");
-        for identity in &mut identities {
-            let fault = sidecar_secrets::not_written(&identity.place, &words);
+    for identity in &mut identities {
+        let entry = ManagedSecret::Sidecar(identity.gateway.clone());
+        if let Some(words) = lost.entries.get(&entry) {
+            let fault = sidecar_secrets::not_written(&identity.place, words);
             identity.state = IdentityState::Refused(fault);
         }
     }
+    let is_void = lost.entries.contains_key(&ManagedSecret::InternalCa);
     for PlannedElsewhere { identity, material } in &planned.elsewhere {
         let mut identity = identity.clone();
         // What is issued from a CA that could not be kept is void.
         match material {
-            Some(_) if !whole => identity.state = IdentityState::NotYet,
+            Some(_) if is_void => identity.state = IdentityState::NotYet,
             Some(material) => {
                 let place = &identity.place;
                 if let Err(error) = applier.secret_elsewhere(place, material).await {
@@ -265,24 +300,37 @@ async fn write_children(
         });
         wanted.partition(|it| it.kind() == ChildKind::Deployment)
     };
+    let (shards, others): (Vec<&Child>, Vec<&Child>) = others
+        .into_iter()
+        .partition(|it| it.kind() == ChildKind::ConfigMap);
     let (needed, beside): (Vec<&Child>, Vec<&Child>) = others
         .into_iter()
         .partition(|it| is_needed_by_pods(it.kind()));
+    let absent = plan.absent.iter();
+    let surplus: Vec<String> = absent
+        .filter(|(kind, _)| *kind == ChildKind::ConfigMap)
+        .map(|(_, name)| name.clone())
+        .collect();
     // What hangs holds up its own kind alone; pods come after what they are made of.
     let pods_last = async {
-        let mut done = at_once(WRITES_AT_ONCE, needed.into_iter().map(write)).await;
+        let (document, mut done) = tokio::join!(
+            write_shards(applier, &shards, &surplus),
+            at_once(WRITES_AT_ONCE, needed.into_iter().map(write))
+        );
         done.extend(at_once(WRITES_AT_ONCE, workload.into_iter().map(write)).await);
-        done
+        (document, done)
     };
     let deletions = plan.absent.iter();
-    let deletions = deletions.map(|(kind, name)| applier.delete(*kind, name));
-    let (deleted, done, beside) = tokio::join!(
+    let deletions = deletions
+        .filter(|(kind, _)| *kind != ChildKind::ConfigMap)
+        .map(|(kind, name)| applier.delete(*kind, name));
+    let (deleted, (document, done), beside) = tokio::join!(
         at_once(WRITES_AT_ONCE, deletions),
         pods_last,
         at_once(WRITES_AT_ONCE, beside.into_iter().map(write))
     );
     let mut whole = true;
-    for done in deleted {
+    for done in deleted.into_iter().chain(document) {
         whole &= written.note(done);
     }
     for (child, done) in done.into_iter().chain(beside) {
@@ -297,6 +345,25 @@ async fn write_children(
         written.certificate_refused = Some(fault);
     }
     whole
+}
+
+/// The document's shards, in the order of their numbers, and what is left over of one before (`surplus`). Whoever
+/// reads takes the newest document that is whole: until the last write here that is the one before, as far as the
+/// shards of both do not share names. So the highest number is written first, one comes after the other as long as all
+/// goes well, and nothing is deleted before. What was not tried is no failure: the one before it says why.
+async fn write_shards(
+    applier: &Applier<'_>,
+    shards: &[&Child],
+    surplus: &[String],
+) -> Vec<Result<(), ApplyError>> {
+    for shard in shards.iter().rev() {
+        if let Err(error) = applier.child(shard).await {
+            return vec![Err(error)];
+        }
+    }
+    let deletions = surplus.iter();
+    let deletions = deletions.map(|name| applier.delete(ChildKind::ConfigMap, name));
+    at_once(WRITES_AT_ONCE, deletions).await
 }
 
 /// Whether pods begin with it: their rules, what they mount.
@@ -381,17 +448,9 @@ pub(super) async fn write_document(
     match plan::shards::plan(applier.pool, config) {
         Ok(document) => {
             note_written(applier, memory, config, &document.sha256);
-            let shards = document.shards;
+            let shards: Vec<&Child> = document.shards.iter().collect();
             let surplus: Vec<String> = plan::shards::surplus(&config.pool, shards.len()).collect();
-            let deletions = surplus.iter();
-            let deletions = deletions.map(|name| applier.delete(ChildKind::ConfigMap, name));
-            let writes = shards.iter().map(|shard| applier.child(shard));
-            let (deleted, done) = tokio::join!(
-                at_once(WRITES_AT_ONCE, deletions),
-                at_once(WRITES_AT_ONCE, writes)
-            );
-            let done = done.into_iter().map(|done| done.map(|_| ()));
-            for done in deleted.into_iter().chain(done) {
+            for done in write_shards(applier, &shards, &surplus).await {
                 whole &= written.note(done);
             }
         }

@@ -1,6 +1,6 @@
 //! What the watches hold of a pool's objects, and what its plan needs beside spec and document.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{borrow::Cow, collections::BTreeSet, net::IpAddr};
 
 use k8s_openapi::api::networking::v1::NetworkPolicyPeer;
 use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::apis::meta::v1::LabelSelector};
@@ -13,7 +13,7 @@ use xmpp_edge_crds::{
         EdgeConfig, HostPort,
         shards::{MAX_SHARDS, SHARD_KEY, ShardHeader, shard_name},
     },
-    kinds::EdgePool,
+    kinds::{EdgePool, pool::Certificate},
     postgres::ConnectionString,
 };
 
@@ -28,7 +28,7 @@ use crate::{
     compile::NamespaceInputs,
     controllers::namespace::snapshot::{NamespaceSnapshot, OperatorConfig},
     proxy_status::WrittenDocuments,
-    runtime::{caches::Caches, store::UnreadError},
+    runtime::{caches::Caches, decoded::Decoded, store::UnreadError},
     secrets::database::DatabaseSecret,
 };
 
@@ -286,6 +286,29 @@ pub fn balancer(service: Option<&Service>) -> (Vec<String>, Vec<String>) {
         hosts.extend(point.hostname.clone());
     }
     (addresses, hosts)
+}
+
+/// What a pool asks for as its certificate, as far as that can be read.
+#[must_use]
+pub fn certificate(pool: &Decoded<EdgePool>) -> Option<Cow<'_, Certificate>> {
+    match pool {
+        Decoded::Valid(pool) => Some(Cow::Borrowed(&pool.spec.certificate)),
+        Decoded::Undecodable(object) => {
+            let certificate = object.spec.get("certificate")?;
+            serde_json::from_value(certificate.clone())
+                .ok()
+                .map(Cow::Owned)
+        }
+    }
+}
+
+/// Whether a pool's own kill switch is on, as far as that can be read.
+#[must_use]
+pub fn is_suspended(pool: &Decoded<EdgePool>) -> bool {
+    match pool {
+        Decoded::Valid(pool) => pool.spec.suspended,
+        Decoded::Undecodable(object) => object.suspended == Some(true),
+    }
 }
 
 /// The pool of this name as it stands in the world, where it can be read and has its domains.

@@ -1,35 +1,8 @@
-//! What neither the schema nor compiling can refuse: names that are too long for a cluster, and domains
-//! that the namespace may not have.
+//! What neither the schema nor compiling can refuse: domains that the namespace may not have.
 
 use xmpp_edge_crds::{domain::DomainName, edge_config::EdgeConfig, kinds::conditions::Reason};
 
-use crate::{
-    compile::Fault, controllers::namespace::snapshot::AllowedDomains, secrets::store::ManagedSecret,
-};
-
-/// Longest name of an object.
-const MAX_NAME: usize = 253;
-
-/// Whether a pool can be provisioned under its name.
-///
-/// # Errors
-/// [`Reason::Invalid`], with what to choose instead.
-pub fn alone(config: &EdgeConfig) -> Result<(), Fault> {
-    let mut gateways = config
-        .gateways
-        .iter()
-        .filter_map(|gateway| gateway.domains.first())
-        .map(|domain| ManagedSecret::Gateway(domain.to_string()).to_string());
-    if let Some(long) = gateways.find(|name| name.len() > MAX_NAME) {
-        return Err(Fault::new(
-            Reason::Invalid,
-            format!(
-                "spec.gateways: the certificate of a gateway is kept in Secret {long:?}, which is longer than {MAX_NAME} characters: list a shorter domain first"
-            ),
-        ));
-    }
-    Ok(())
-}
+use crate::{compile::Fault, controllers::namespace::snapshot::AllowedDomains};
 
 /// Names of the pool that its namespace may not have, where the operator was told which it may.
 #[must_use]

@@ -34,7 +34,7 @@ pub struct PoolRecordsBackend<M> {
     publisher: Publisher,
     balancer: LoadBalancer,
     keep: M,
-    /// As it was kept last; `None`: not as it should be.
+    /// As it was kept last; `None`: it does not lie there.
     kept: Option<DnsMemory>,
     metrics: DnsMetrics,
 }
@@ -51,10 +51,13 @@ pub enum PoolRecordsTask {
         addresses: AddressSource,
         /// `None`: as last read.
         settings: Option<Result<UpdateSettings, DnsError>>,
+        /// Whether the memory lies where it is kept, as it was put there: somebody may have taken it away.
+        is_kept: bool,
     },
     /// Nothing of the pool stays.
     Withdraw {
         settings: Option<Result<UpdateSettings, DnsError>>,
+        is_kept: bool,
         /// Whether the pool itself goes: the memory is not kept any more, since letting the pool go
         /// is the caller's.
         is_final: bool,
@@ -76,10 +79,18 @@ pub struct PoolRecordsOutcome {
     pub report: Result<DnsReport, String>,
     /// Addresses of the FQDN, as far as they are known.
     pub addresses: Vec<String>,
-    /// Whether records of the pool may be in DNS.
-    pub is_remembered: bool,
+    /// What is remembered of records that may be in DNS.
+    pub memory: DnsMemory,
     /// Whether the pool waits for it to be let go.
     pub is_final: bool,
+}
+
+impl PoolRecordsOutcome {
+    /// Whether records of the pool may be in DNS.
+    #[must_use]
+    pub fn is_remembered(&self) -> bool {
+        !self.memory.places.is_empty()
+    }
 }
 
 impl DnsOutcome for PoolRecordsOutcome {
@@ -97,18 +108,13 @@ impl DnsOutcome for PoolRecordsOutcome {
 }
 
 impl<M: KeepMemory> PoolRecordsBackend<M> {
-    /// `kept`: the publisher's memory, where it lies just so in `keep`.
-    pub fn new(
-        publisher: Publisher,
-        keep: M,
-        kept: Option<DnsMemory>,
-        metrics: DnsMetrics,
-    ) -> Self {
+    /// The publisher's memory is as it was read of `keep`.
+    pub fn new(publisher: Publisher, keep: M, metrics: DnsMetrics) -> Self {
         Self {
+            kept: Some(publisher.memory().clone()),
             publisher,
             balancer: LoadBalancer::default(),
             keep,
-            kept,
             metrics,
         }
     }
@@ -162,8 +168,15 @@ impl<M: KeepMemory> DnsBackend for PoolRecordsBackend<M> {
 
     async fn carry_out(&mut self, task: &PoolRecordsTask) -> PoolRecordsOutcome {
         let mut known = Vec::new();
-        let (PoolRecordsTask::Publish { settings, .. }
-        | PoolRecordsTask::Withdraw { settings, .. }) = task;
+        let (PoolRecordsTask::Publish {
+            settings, is_kept, ..
+        }
+        | PoolRecordsTask::Withdraw {
+            settings, is_kept, ..
+        }) = task;
+        if !is_kept {
+            self.kept = None;
+        }
         if let Some(settings) = settings {
             self.publisher.configure(settings.clone());
         }
@@ -192,7 +205,7 @@ impl<M: KeepMemory> DnsBackend for PoolRecordsBackend<M> {
         let outcome = PoolRecordsOutcome {
             report,
             addresses: known,
-            is_remembered: !self.publisher.memory().places.is_empty(),
+            memory: self.publisher.memory().clone(),
             is_final: matches!(task, PoolRecordsTask::Withdraw { is_final: true, .. }),
         };
         self.log(&outcome, matches!(task, PoolRecordsTask::Withdraw { .. }));
@@ -267,8 +280,7 @@ mod tests {
         let kept = KeptMemories::default();
         let publisher = Publisher::new(owner(), DnsMemory::default());
         let metrics = DnsMetrics::default();
-        let nothing = Some(DnsMemory::default());
-        let mut backend = PoolRecordsBackend::new(publisher, kept.clone(), nothing, metrics);
+        let mut backend = PoolRecordsBackend::new(publisher, kept.clone(), metrics);
         let missing = || {
             Some(Err(DnsError::KeyMissing {
                 secret: "tsig".to_owned(),
@@ -280,15 +292,54 @@ mod tests {
             stranded: BTreeSet::new(),
             addresses: AddressSource::Given(Addresses::Elsewhere),
             settings: missing(),
+            is_kept: true,
         };
         let outcome = backend.carry_out(&publish).await;
-        assert!(!outcome.is_good() && !outcome.is_remembered);
+        assert!(!outcome.is_good() && !outcome.is_remembered());
         let withdraw = PoolRecordsTask::Withdraw {
             settings: missing(),
+            is_kept: true,
             is_final: true,
         };
         let outcome = backend.carry_out(&withdraw).await;
-        assert!(outcome.is_good() && !outcome.is_remembered);
+        assert!(outcome.is_good() && !outcome.is_remembered());
         assert!(kept.0.lock().is_empty(), "no finalizer was written");
+    }
+
+    /// `kubectl replace` takes finalizer and annotations away.
+    #[tokio::test]
+    async fn a_memory_that_somebody_took_away_is_put_back_and_no_other_is_written_again() {
+        let kept = KeptMemories::default();
+        let publisher = Publisher::new(owner(), DnsMemory::default());
+        let mut backend = PoolRecordsBackend::new(publisher, kept.clone(), DnsMetrics::default());
+        let rfc2136 =
+            serde_json::json!({"server": "127.0.0.1:1", "tsigSecretRef": {"name": "tsig"}});
+        let rfc2136 = serde_json::from_value(rfc2136).unwrap();
+        let mut secret = crate::secrets::store::SecretData::new();
+        for (key, value) in [("name", "key"), ("secret", "c2VjcmV0c2VjcmV0c2VjcmV0")] {
+            crate::secrets::store::set(&mut secret, key, value);
+        }
+        let settings = UpdateSettings::read(&rfc2136, Some(&secret)).unwrap();
+        let publish = |is_kept| PoolRecordsTask::Publish {
+            spec: spec(),
+            availability: Availability::Serving,
+            stranded: BTreeSet::new(),
+            addresses: AddressSource::Given(Addresses::Elsewhere),
+            settings: Some(Ok(settings.clone())),
+            is_kept,
+        };
+        for (is_kept, writes) in [(true, 1), (true, 1), (false, 2), (true, 2)] {
+            let outcome = backend.carry_out(&publish(is_kept)).await;
+            assert_eq!(kept.0.lock().len(), writes, "{is_kept}");
+            assert_eq!(kept.0.lock().last(), Some(&outcome.memory));
+        }
+        let withdraw = PoolRecordsTask::Withdraw {
+            settings: None,
+            is_kept: false,
+            is_final: false,
+        };
+        let outcome = backend.carry_out(&withdraw).await;
+        assert!(outcome.is_remembered(), "the server is away");
+        assert_eq!(kept.0.lock().len(), 3);
     }
 }

@@ -40,7 +40,7 @@ use tokio::{
 use xmpp_edge_crds::kinds::{EdgePool, ExternalAccessPolicy, XmppFederatedPartner};
 
 pub(crate) use self::readiness::status_code;
-use self::readiness::{WatchState, readiness};
+use self::readiness::{WatchState, is_read, readiness};
 pub use self::{
     elsewhere::{SecretElsewhere, SecretPlace, SecretsElsewhere},
     readiness::{Readiness, WatchFault},
@@ -216,6 +216,13 @@ impl Caches {
         readiness(self.watches.borrow().as_ref())
     }
 
+    /// Watched namespaces that may not be read, and never were.
+    #[must_use]
+    pub fn refused(&self) -> BTreeSet<String> {
+        let watches = self.watches.borrow();
+        watches.as_ref().map(readiness::refused).unwrap_or_default()
+    }
+
     /// Until this replica can act. A namespace that may not be read is not waited for.
     pub async fn ready(&self) {
         let mut watches = self.watches.subscribe();
@@ -228,15 +235,21 @@ impl Caches {
     /// Until every watch of a namespace has brought a whole list: nothing is decided before.
     pub async fn read(&self, namespace: &str) {
         let mut watches = self.watches.subscribe();
-        let all = |watches: &Option<BTreeMap<WatchName, WatchState>>| {
-            watches.as_ref().is_some_and(|watches| {
-                let mut of = watches
-                    .iter()
-                    .filter(|(name, _)| name.namespace.as_deref().is_none_or(|it| it == namespace));
-                of.all(|(_, state)| state.listed)
-            })
-        };
+        let all = |watches: &Option<_>| watches.as_ref().is_some_and(|it| is_read(it, namespace));
         let _ = watches.wait_for(all).await;
+    }
+
+    /// Whether a namespace is watched, and every watch of it has brought a whole list.
+    #[must_use]
+    pub fn is_read(&self, namespace: &str) -> bool {
+        let watches = self.watches.borrow();
+        watches.as_ref().is_some_and(|it| is_read(it, namespace))
+    }
+
+    /// A pool of this uid is no more, and no watch said so. All are to look: its domains are free.
+    pub fn forget_pool(&self, namespace: &str, name: &str, uid: &str) {
+        self.pools.deleted(namespace, name, uid);
+        self.triggers.enqueue_all();
     }
 
     /// Whether a namespace has an object of ours.
@@ -385,6 +398,18 @@ impl<V> Watchable for V where
         + Sync
         + 'static
 {
+}
+
+#[cfg(test)]
+impl Caches {
+    /// As if a watch of a namespace had brought its list.
+    pub(crate) fn was_read(&self, namespace: &str) {
+        let name = WatchName {
+            namespace: Some(namespace.to_owned()),
+            kind: "EdgePool".to_owned(),
+        };
+        self.heard(&name, true);
+    }
 }
 
 impl Caches {

@@ -1,6 +1,9 @@
 //! How far the watches are, and what is wrong with them.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use kube::runtime::watcher;
 
@@ -13,6 +16,28 @@ pub(super) struct WatchState {
     pub(super) listed: bool,
     /// What was wrong with it last, until it says something again.
     pub(super) fault: Option<WatchFault>,
+}
+
+impl WatchState {
+    /// Whether it may not be read, and never was.
+    fn is_refused(&self) -> bool {
+        !self.listed && matches!(self.fault, Some(WatchFault::Refused(_)))
+    }
+}
+
+/// Whether a namespace is watched, and every watch of it has brought a whole list.
+pub(super) fn is_read(watches: &BTreeMap<WatchName, WatchState>, namespace: &str) -> bool {
+    let is_of = |name: &WatchName| name.namespace.as_deref().is_none_or(|it| it == namespace);
+    let mut of = watches.iter().filter(|(name, _)| is_of(name)).peekable();
+    of.peek().is_some() && of.all(|(_, state)| state.listed)
+}
+
+/// Namespaces that may not be read, so that nobody acts in them.
+pub(super) fn refused(watches: &BTreeMap<WatchName, WatchState>) -> BTreeSet<String> {
+    let refused = watches.iter().filter(|(_, state)| state.is_refused());
+    refused
+        .filter_map(|(name, _)| name.namespace.clone())
+        .collect()
 }
 
 /// What is wrong with a watch.
@@ -101,9 +126,7 @@ pub(super) fn readiness(watches: Option<&BTreeMap<WatchName, WatchState>>) -> Re
     for (namespace, watches) in namespaces {
         let read = watches.iter().all(|(_, state)| state.listed);
         any_read |= read;
-        let refused = watches.iter().find(|(_, state)| {
-            !state.listed && matches!(state.fault, Some(WatchFault::Refused(_)))
-        });
+        let refused = watches.iter().find(|(_, state)| state.is_refused());
         if let (Some(namespace), Some((name, state))) = (namespace, refused) {
             let fault = state.fault.as_ref().map(ToString::to_string);
             let fault = fault.unwrap_or_default();
@@ -155,6 +178,15 @@ mod tests {
             })
         });
         states.collect()
+    }
+
+    #[test]
+    fn a_namespace_is_read_where_all_of_it_was_and_it_is_watched() {
+        let some = watches(&[("a", true, None), ("b", false, None)]);
+        for (namespace, expected) in [("a", true), ("b", false), ("unwatched", false)] {
+            assert_eq!(is_read(&some, namespace), expected, "{namespace}");
+        }
+        assert!(!is_read(&BTreeMap::new(), "a"));
     }
 
     #[test]
@@ -225,6 +257,9 @@ mod tests {
                 (ready, lines),
                 "{case}: {found:?}"
             );
+            let refused = super::refused(&watches);
+            let named = found.lines.iter().filter(|it| it.contains("is not served"));
+            assert_eq!(refused.len(), named.count(), "{case}: {refused:?}");
         }
         assert!(!readiness(None).ready, "none is registered yet");
     }

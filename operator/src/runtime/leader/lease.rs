@@ -42,6 +42,27 @@ pub enum Ended {
     Stopped,
     /// It led and lost the lease, or could not renew it in time.
     Lost,
+    /// The API server went back in time, led or not: what the watches brought counts as newer than what is there now.
+    WentBack { before: u64, now: u64 },
+}
+
+/// Versions of the lease, which never go back but where the API server's store was restored: each question is asked
+/// after the last was answered, and answered from what is in force.
+#[derive(Debug, Default)]
+struct LeaseVersions {
+    highest: Option<u64>,
+}
+
+impl LeaseVersions {
+    /// Takes an answer; says from where to where the store went back, if it did.
+    fn saw(&mut self, answer: &LeaseAnswer) -> Option<(u64, u64)> {
+        let LeaseAnswer::Is(record) = answer else {
+            return None;
+        };
+        let now = record.version.parse().ok()?;
+        let before = self.highest.replace(now)?;
+        (now < before).then_some((before, now))
+    }
 }
 
 impl Candidate {
@@ -62,6 +83,7 @@ impl Candidate {
     pub async fn run(&self, leads: &watch::Sender<bool>, stop: &CancellationToken) -> Ended {
         let start = Instant::now();
         let mut election = Election::new(self.identity.clone(), self.timing);
+        let mut versions = LeaseVersions::default();
         loop {
             election.at(start.elapsed());
             if election.is_lost() {
@@ -77,6 +99,10 @@ impl Candidate {
                 () = at(deadline) => continue,
                 answer = timeout(LONGEST, self.ask(&request)) => answer.unwrap_or(LeaseAnswer::Failed),
             };
+            if let Some((before, now)) = versions.saw(&answer) {
+                leads.send_replace(false);
+                return Ended::WentBack { before, now };
+            }
             let wait = election.answer(sent, start.elapsed(), &request, answer);
             let leading = election.acting_until().is_some();
             if leads.send_if_modified(|known| std::mem::replace(known, leading) != leading)
@@ -201,5 +227,35 @@ fn record(lease: &Lease) -> LeaseRecord {
         transitions: spec.lease_transitions.unwrap_or_default(),
         lease: Duration::from_secs(seconds.unwrap_or_default()),
         version: lease.metadata.resource_version.clone().unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_that_is_older_than_before_tells_of_a_restored_store() {
+        let mut versions = LeaseVersions::default();
+        let is = |version: &str| {
+            LeaseAnswer::Is(LeaseRecord {
+                holder: "other".to_owned(),
+                transitions: 0,
+                lease: Duration::from_secs(15),
+                version: version.to_owned(),
+            })
+        };
+        for (answer, expected) in [
+            (is("9"), None),
+            (is("10"), None),
+            (is("10"), None),
+            (LeaseAnswer::Failed, None),
+            (LeaseAnswer::Absent, None),
+            // Some API server may have versions that do not compare.
+            (is("x"), None),
+            (is("8"), Some((10, 8))),
+        ] {
+            assert_eq!(versions.saw(&answer), expected, "{answer:?}");
+        }
     }
 }

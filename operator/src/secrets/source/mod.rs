@@ -492,10 +492,13 @@ impl<'a> PoolBackend<'a> {
         }
     }
 
-    /// Whether `<pool>-tls` is somebody else's.
+    /// Whether `<pool>-tls` is this operator's own; it is somebody else's, or may be.
     #[must_use]
-    pub fn is_followed(&self) -> bool {
-        matches!(self, Self::Followed(_))
+    pub fn is_own(&self) -> bool {
+        matches!(
+            self,
+            Self::SelfSigned(_) | Self::SecretRef(_) | Self::Csr(_)
+        )
     }
 }
 

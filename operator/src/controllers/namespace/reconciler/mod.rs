@@ -33,6 +33,7 @@ use crate::{
     runtime::{
         backoff::Backoff,
         metrics::{Objects, OfPool},
+        store::UnreadError,
     },
     status::throttle::{Counts, StatusThrottle},
 };
@@ -114,10 +115,9 @@ impl NamespaceReconciler {
     async fn look(&mut self) -> NamespacePass {
         let unread = self.read().await;
         if let Err(error) = references::documents_are_read(&self.context.caches, &self.namespace) {
-            let namespace = &self.namespace;
-            tracing::debug!(namespace, %error, "the namespace cannot be compiled yet");
+            let again = self.look_without(&error).await;
             return NamespacePass {
-                again: unread,
+                again: unread.into_iter().chain(again).min(),
                 failed: true,
             };
         }
@@ -141,6 +141,17 @@ impl NamespaceReconciler {
                 .min(),
             failed,
         }
+    }
+
+    /// A look at a namespace that cannot be compiled for want of this: deletions go on, and the pools say why
+    /// nothing else does.
+    async fn look_without(&self, error: &UnreadError) -> Option<Duration> {
+        let (caches, namespace) = (&self.context.caches, &self.namespace);
+        tracing::debug!(namespace, %error, "the namespace cannot be compiled yet");
+        let mut scene = NamespaceSnapshot::of(namespace, Timestamp::now());
+        let references = references::of(caches, namespace, &self.last);
+        scene.world = Arc::new(inputs::world(caches, namespace, &references));
+        pool::reconcile_unread(&self.context, &self.pools, &scene, error).await
     }
 
     /// Has what is referred to read, where it is not held as it is now. When what could not be read may be

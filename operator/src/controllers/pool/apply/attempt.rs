@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use kube::ResourceExt;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -91,10 +92,7 @@ impl Applier<'_> {
         fingerprint: u64,
         write: impl Future<Output = Result<T, ApplyError>>,
     ) -> Result<T, ApplyError> {
-        let pool = || {
-            let name = self.pool.metadata.name.clone();
-            (self.namespace.to_owned(), name.unwrap_or_default())
-        };
+        let pool = || (self.namespace.to_owned(), self.pool.name_any());
         let (what, failed) = (what.to_owned(), &self.applied.failed);
         if let Some(held) = failed.holds(&pool(), &what, fingerprint, Instant::now()) {
             return Err(held);

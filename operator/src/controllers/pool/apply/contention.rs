@@ -1,7 +1,7 @@
-//! Somebody else who writes our objects as we do: another operator that watches the same namespace.
+//! Somebody else who writes our objects: another operator that watches the same namespace, or whatever sets one of
+//! their fields (an autoscaler, a policy engine).
 //!
-//! Both would write them for ever, once a second each. Who notices leaves the object alone for a while
-//! and says so.
+//! Both would write them for ever. Who notices leaves the object alone for a while and says so.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -11,11 +11,32 @@ use tokio::time::Instant;
 
 use super::{Applier, ApplyError, ChildKey};
 
-/// An object that another operator rewrote is written again once, as a leader that lost its lease may
-/// have had a last word; the next time within this it is left alone for as long.
+/// An object that was rewritten is written again as often as its [`Rewriter`] gets; the next time within this it is
+/// left alone for as long.
 const PAUSE: Duration = Duration::from_secs(60);
 
-/// Objects that another operator rewrote.
+/// Who rewrote an object, as far as that can be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rewriter {
+    /// It left a print of its own.
+    Operator,
+    /// It left ours.
+    Somebody,
+}
+
+impl Rewriter {
+    /// How often its form is written over.
+    fn chances(self) -> u32 {
+        match self {
+            // A leader that lost its lease may have had a last word.
+            Self::Operator => 1,
+            // People correct what they wrote.
+            Self::Somebody => 2,
+        }
+    }
+}
+
+/// Objects that somebody rewrote.
 #[derive(Debug, Default)]
 pub(super) struct Contended {
     objects: Mutex<HashMap<ChildKey, Contention>>,
@@ -23,13 +44,13 @@ pub(super) struct Contended {
 
 #[derive(Clone, Copy, Debug)]
 enum Contention {
-    /// Seen once.
-    Seen(Instant),
+    /// Seen so often since then.
+    Seen(u32, Instant),
     /// Left alone from then on.
     Held(Instant),
 }
 
-/// What to do with an object that another operator rewrote.
+/// What to do with an object that somebody rewrote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rewritten {
     WriteAgain,
@@ -41,19 +62,25 @@ pub(super) enum Rewritten {
 
 impl Contended {
     /// An object was rewritten.
-    pub(super) fn seen(&self, key: &ChildKey, now: Instant) -> Rewritten {
+    pub(super) fn seen(&self, key: &ChildKey, by: Rewriter, now: Instant) -> Rewritten {
         let mut objects = self.objects.lock();
+        let again = |at: &Instant| now.duration_since(*at) < PAUSE;
         let (next, verdict) = match objects.get(key) {
-            Some(Contention::Seen(at)) if now.duration_since(*at) < PAUSE => {
-                (Contention::Held(now), Rewritten::LeaveAlone { news: true })
-            }
-            Some(Contention::Held(at)) if now.duration_since(*at) < PAUSE => {
+            Some(Contention::Held(at)) if again(at) => {
                 return Rewritten::LeaveAlone { news: false };
             }
-            // It is tried again, and found out at once whether it goes on.
-            Some(Contention::Held(_) | Contention::Seen(_)) | None => {
-                (Contention::Seen(now), Rewritten::WriteAgain)
+            Some(Contention::Seen(times, at)) if again(at) && *times >= by.chances() => {
+                (Contention::Held(now), Rewritten::LeaveAlone { news: true })
             }
+            Some(Contention::Seen(times, at)) if again(at) => {
+                (Contention::Seen(times + 1, *at), Rewritten::WriteAgain)
+            }
+            // It is tried again, and found out at once whether it goes on.
+            Some(Contention::Held(_)) => {
+                let chances = by.chances();
+                (Contention::Seen(chances, now), Rewritten::WriteAgain)
+            }
+            Some(Contention::Seen(..)) | None => (Contention::Seen(1, now), Rewritten::WriteAgain),
         };
         objects.insert(key.clone(), next);
         verdict
@@ -92,16 +119,40 @@ mod tests {
 
     #[test]
     fn an_object_that_somebody_rewrites_is_written_about_once_a_minute() {
+        for by in [Rewriter::Operator, Rewriter::Somebody] {
+            let (contended, begun) = (Contended::default(), Instant::now());
+            let key = (ChildKind::NetworkPolicy, "n".to_owned(), "hq".to_owned());
+            let seen = |second| contended.seen(&key, by, begun + Duration::from_secs(second));
+            let seen: Vec<Rewritten> = (0..600).map(seen).collect();
+            let count = |wanted| seen.iter().filter(|it| **it == wanted).count();
+            let writes = count(Rewritten::WriteAgain);
+            assert!((9..=12).contains(&writes), "{writes} in ten minutes");
+            let told = count(Rewritten::LeaveAlone { news: true });
+            assert!((9..=12).contains(&told), "told {told} times");
+            let later = contended.seen(&key, by, begun + Duration::from_secs(700));
+            assert_eq!(later, Rewritten::WriteAgain, "it was at rest");
+        }
+    }
+
+    /// As an autoscaler does, every 15 s.
+    #[test]
+    fn who_leaves_the_print_is_written_over_twice_and_the_third_time_within_a_minute_left_alone() {
         let (contended, begun) = (Contended::default(), Instant::now());
-        let key = (ChildKind::NetworkPolicy, "n".to_owned(), "hq".to_owned());
-        let seen = |second| contended.seen(&key, begun + Duration::from_secs(second));
-        let seen: Vec<Rewritten> = (0..600).map(seen).collect();
-        let count = |wanted| seen.iter().filter(|it| **it == wanted).count();
-        let writes = count(Rewritten::WriteAgain);
-        assert!((9..=12).contains(&writes), "{writes} in ten minutes");
-        let told = count(Rewritten::LeaveAlone { news: true });
-        assert!((9..=12).contains(&told), "told {told} times");
-        let later = contended.seen(&key, begun + Duration::from_secs(700));
-        assert_eq!(later, Rewritten::WriteAgain, "it was at rest");
+        let key = (ChildKind::Deployment, "n".to_owned(), "hq".to_owned());
+        let at = |second| {
+            let now = begun + Duration::from_secs(second);
+            contended.seen(&key, Rewriter::Somebody, now)
+        };
+        for second in [0, 15] {
+            assert_eq!(at(second), Rewritten::WriteAgain);
+        }
+        assert_eq!(at(30), Rewritten::LeaveAlone { news: true });
+        assert_eq!(at(45), Rewritten::LeaveAlone { news: false });
+        assert_eq!(at(90), Rewritten::WriteAgain);
+        assert_eq!(at(105), Rewritten::LeaveAlone { news: true });
+        // Somebody who edits now and then.
+        for minute in 5..20 {
+            assert_eq!(at(minute * 60), Rewritten::WriteAgain);
+        }
     }
 }

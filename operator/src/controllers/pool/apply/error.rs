@@ -40,6 +40,14 @@ pub enum ApplyError {
         "{what} is rewritten by another operator that watches this namespace too, and is left alone for a minute: give each namespace one operator (`--watch-namespace`, `--cluster-wide`; in the chart watchNamespaces, clusterWide)"
     )]
     Contended { what: String },
+    #[error(
+        "{what}: somebody else sets {field} again and again, and it is left alone for a minute: {remedy}"
+    )]
+    Disputed {
+        what: String,
+        field: String,
+        remedy: &'static str,
+    },
     #[error("the API server does not know the kind {kind}: install what provides it")]
     KindMissing { kind: &'static str },
     #[error("{what} has no JSON form: {source}")]
@@ -101,7 +109,7 @@ impl ApplyError {
             Self::Overtaken { .. } => "Overtaken",
             Self::Refused { .. } => "Refused",
             Self::Foreign { .. } => "Foreign",
-            Self::Contended { .. } => "Contended",
+            Self::Contended { .. } | Self::Disputed { .. } => "Contended",
             Self::KindMissing { .. } => "KindMissing",
             Self::Json { .. } => "Json",
             Self::Unread(_) => "Unread",
@@ -128,7 +136,7 @@ impl ApplyError {
     pub(super) fn lasts(&self) -> bool {
         match self.cause() {
             // The newer form decides anew; contention has pauses of its own.
-            Self::Overtaken { .. } | Self::Contended { .. } => false,
+            Self::Overtaken { .. } | Self::Contended { .. } | Self::Disputed { .. } => false,
             // Where the API server is not reached it is not about this object: what is told of it once it
             // is there again is acted on at once.
             Self::Api { source, .. } => {
@@ -153,6 +161,7 @@ impl ApplyError {
             Self::Refused { .. }
                 | Self::Foreign { .. }
                 | Self::Contended { .. }
+                | Self::Disputed { .. }
                 | Self::KindMissing { .. }
         )
     }

@@ -29,7 +29,7 @@ pub use error::ApplyError;
 
 use self::{
     attempt::{FailedWrites, fingerprint},
-    contention::{Contended, Rewritten},
+    contention::{Contended, Rewriter, Rewritten},
     error::call,
 };
 use super::{
@@ -42,6 +42,7 @@ use crate::{
     proxy_status::ownership::pods_of,
     runtime::{
         at_once::at_once,
+        decoded::Decoded,
         store::{AnswerStore, UnreadError},
     },
     secrets::store::SecretData,
@@ -103,7 +104,8 @@ pub struct Applier<'a> {
     pub context: &'a Context,
     pub applied: &'a AppliedHashes,
     pub certificates: &'a Certificates,
-    pub pool: &'a EdgePool,
+    /// Their owner, by its metadata: one that cannot be decoded owns its objects too.
+    pub pool: &'a Decoded<EdgePool>,
     pub namespace: &'a str,
 }
 
@@ -136,11 +138,14 @@ impl Applier<'_> {
         if !is_needed(&manifest, &wanted, held.as_ref(), last.as_ref(), watched) {
             return Ok(false);
         }
-        if is_rewritten(&wanted, held.as_ref(), last.as_ref())
+        if let (Some(by), Some(held)) = (rewriter(&wanted, held.as_ref(), last.as_ref()), &held)
             && let Rewritten::LeaveAlone { news } =
-                self.applied.contended.seen(&key, Instant::now())
+                self.applied.contended.seen(&key, by, Instant::now())
         {
-            let error = ApplyError::Contended { what: what() };
+            let error = match by {
+                Rewriter::Operator => ApplyError::Contended { what: what() },
+                Rewriter::Somebody => disputed(kind, what(), held, &manifest),
+            };
             if news {
                 self.tell_contention(&error).await;
             }
@@ -406,15 +411,30 @@ fn version(object: &Value) -> Option<u64> {
     version.as_str()?.parse().ok()
 }
 
-/// Whether another operator applied its own form over the one that this process applied and still wants.
-/// People and controllers leave the print as it is.
-fn is_rewritten(wanted: &str, held: Option<&Value>, last: Option<&Outcome>) -> bool {
-    let (Some(held), Some(last)) = (held, last) else {
-        return false;
+/// Who changed what this process applied and still wants, where somebody did: another operator left its own print,
+/// people and controllers left ours.
+fn rewriter(wanted: &str, held: Option<&Value>, last: Option<&Outcome>) -> Option<Rewriter> {
+    let (held, last) = (held?, last?);
+    let changed = last.wanted == wanted && version(held) > last.version;
+    let by = match applied_by(held)? {
+        print if print == wanted => Rewriter::Somebody,
+        _ => Rewriter::Operator,
     };
-    last.wanted == wanted
-        && applied_by(held).is_some_and(|print| print != wanted)
-        && version(held) > last.version
+    changed.then_some(by)
+}
+
+/// What is said of an object that somebody changes again and again.
+fn disputed(kind: ChildKind, what: String, held: &Value, manifest: &Value) -> ApplyError {
+    let field = first_not_covered(held, manifest).unwrap_or_default();
+    let remedy = match (kind, field.as_str()) {
+        (ChildKind::Deployment, "spec.replicas") => "scale the EdgePool, not its Deployment",
+        _ => "set it in the EdgePool, or keep whatever else sets it from this object",
+    };
+    ApplyError::Disputed {
+        what,
+        field,
+        remedy,
+    }
 }
 
 fn is_needed(
@@ -454,6 +474,22 @@ fn covers(held: &Value, wanted: &Value) -> bool {
     }
 }
 
+/// Where an object has something else than is wanted: the first such field.
+fn first_not_covered(held: &Value, wanted: &Value) -> Option<String> {
+    let (Value::Object(held), Value::Object(wanted)) = (held, wanted) else {
+        return (!covers(held, wanted)).then(String::new);
+    };
+    wanted.iter().find_map(|(key, wanted)| {
+        let held = held.get(key).unwrap_or(&Value::Null);
+        if is_nothing(wanted) && is_nothing(held) {
+            return None;
+        }
+        let rest = first_not_covered(held, wanted)?;
+        let point = if rest.is_empty() { "" } else { "." };
+        Some(format!("{key}{point}{rest}"))
+    })
+}
+
 fn is_nothing(value: &Value) -> bool {
     match value {
         Value::Null => true,
@@ -463,7 +499,7 @@ fn is_nothing(value: &Value) -> bool {
     }
 }
 
-fn owns(pool: &EdgePool, owners: &[OwnerReference]) -> bool {
+fn owns(pool: &impl ResourceExt, owners: &[OwnerReference]) -> bool {
     let uid = pool.uid();
     owners.iter().any(|owner| Some(&owner.uid) == uid.as_ref())
 }
@@ -471,7 +507,7 @@ fn owns(pool: &EdgePool, owners: &[OwnerReference]) -> bool {
 fn is_ours(
     labels: &std::collections::BTreeMap<String, String>,
     owners: &[OwnerReference],
-    pool: &EdgePool,
+    pool: &impl ResourceExt,
 ) -> bool {
     let managed = labels
         .get("app.kubernetes.io/managed-by")

@@ -11,11 +11,14 @@ use super::{Applier, ApplyError, MANAGER, OF_CERTIFICATE, call, fingerprint, is_
 use crate::{
     controllers::{
         namespace::inputs,
-        pool::plan::{
-            metadata,
-            secrets::{self, Ownership},
+        pool::{
+            plan::{
+                metadata,
+                secrets::{self, Ownership},
+            },
+            read,
+            sidecar_secrets::POOLS_IN,
         },
-        pool::sidecar_secrets::POOLS_IN,
     },
     runtime::caches::{SecretElsewhere, SecretPlace},
     secrets::store::{ManagedSecret, SecretData},
@@ -68,7 +71,7 @@ impl Applier<'_> {
         };
         object
             .labels_mut()
-            .extend(secrets::labels(entry, self.pool));
+            .extend(secrets::labels(entry, &self.pool.name_any()));
         object.metadata.managed_fields = None;
         object.string_data = None;
         object.data = Some(bytes_of(material));
@@ -94,6 +97,42 @@ impl Applier<'_> {
             self.context.caches.triggers.enqueue(self.namespace);
         }
         Ok(true)
+    }
+
+    /// Has a Secret that somebody else keeps now outlive the pool, which made it or took it over once. Of its form
+    /// as it was read nothing but the owner changes.
+    ///
+    /// # Errors
+    /// [`ApplyError`].
+    pub async fn release(&self, entry: &ManagedSecret) -> Result<(), ApplyError> {
+        let name = entry.to_string();
+        let what = || format!("Secret {name:?}");
+        let held = self.context.caches.secrets.get(self.namespace, &name)?;
+        let Some(held) = held.filter(|held| owns(self.pool, held.owner_references())) else {
+            return Ok(());
+        };
+        let uid = self.pool.uid();
+        let mut object = (*held).clone();
+        let owners = object.owner_references_mut();
+        owners.retain(|owner| Some(&owner.uid) != uid.as_ref());
+        object.metadata.managed_fields = None;
+        let api: Api<Secret> = Api::namespaced(self.context.client.clone(), self.namespace);
+        let parameters = PostParams {
+            field_manager: Some(MANAGER.to_owned()),
+            ..PostParams::default()
+        };
+        let since = self.context.caches.secrets.epoch();
+        let over = held.resource_version();
+        let this = fingerprint(&["release", over.as_deref().unwrap_or_default()]);
+        let write = call(what, None, api.replace(&name, &parameters, &object));
+        let written = self.attempt(&what(), this, write).await?;
+        self.context.caches.secrets.created(written, since);
+        tracing::info!(
+            namespace = self.namespace,
+            name,
+            "no longer owned by the pool"
+        );
+        Ok(())
     }
 
     /// Writes the Secret of sidecars in another namespace where it differs. It has no owner, which would have to
@@ -152,7 +191,8 @@ impl Applier<'_> {
         let uid = self.pool.uid().unwrap_or_default();
         let mut owners = held.to_vec();
         let mine = metadata::owner(self.pool);
-        match secrets::ownership(entry, self.pool) {
+        let certificate = read::certificate(self.pool);
+        match secrets::ownership(entry, certificate.as_deref()) {
             Ownership::Nobody => owners.retain(|owner| owner.uid != uid),
             Ownership::Pool | Ownership::Shared if owns(self.pool, held) => {}
             Ownership::Pool => owners.extend(mine),

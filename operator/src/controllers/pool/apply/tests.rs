@@ -15,21 +15,38 @@ fn outcome(wanted: &str, held: &Value) -> Outcome {
 fn what_another_operator_applied_is_told_from_what_people_change() {
     let object = |print: &str, version: &str| json!({"metadata": {"name": "a", "resourceVersion": version, "annotations": {APPLIED: print}}});
     let last = outcome("p", &object("p", "7"));
-    let rewritten = |wanted: &str, held: &Value| is_rewritten(wanted, Some(held), Some(&last));
-    assert!(rewritten("p", &object("q", "8")));
-    assert!(!rewritten("p", &object("p", "8")), "somebody edited it");
-    assert!(
-        !rewritten("p", &object("q", "6")),
-        "a form from before ours"
-    );
-    assert!(
-        !rewritten("r", &object("q", "8")),
-        "we want another form now"
-    );
-    assert!(
-        !is_rewritten("p", Some(&object("q", "8")), None),
-        "we never wrote it"
-    );
+    let by = |wanted: &str, held: &Value| rewriter(wanted, Some(held), Some(&last));
+    assert_eq!(by("p", &object("q", "8")), Some(Rewriter::Operator));
+    assert_eq!(by("p", &object("p", "8")), Some(Rewriter::Somebody));
+    assert_eq!(by("p", &object("q", "6")), None, "a form from before ours");
+    assert_eq!(by("r", &object("q", "8")), None, "we want another form now");
+    let never = rewriter("p", Some(&object("q", "8")), None);
+    assert_eq!(never, None, "we never wrote it");
+}
+
+#[test]
+fn who_changes_an_object_again_and_again_is_told_where_with_what_to_do() {
+    let manifest = json!({"metadata": {"name": "hq"}, "spec": {"empty": {}, "replicas": 2, "ports": [{"port": 1}]}});
+    for (held, kind, says) in [
+        (
+            json!({"metadata": {"name": "hq"}, "spec": {"replicas": 5, "ports": [{"port": 1}]}}),
+            ChildKind::Deployment,
+            [
+                "sets spec.replicas again",
+                "scale the EdgePool, not its Deployment",
+            ],
+        ),
+        (
+            json!({"metadata": {"name": "hq"}, "spec": {"replicas": 2}}),
+            ChildKind::Service,
+            ["sets spec.ports again", "set it in the EdgePool"],
+        ),
+    ] {
+        let error = disputed(kind, format!("{kind:?} \"hq\""), &held, &manifest);
+        let told = error.to_string();
+        assert!(says.iter().all(|it| told.contains(it)), "{told}");
+        assert!(error.is_refusal() && !error.lasts() && error.reason() == "Contended");
+    }
 }
 
 #[test]

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 use kube::{Resource, ResourceExt};
-use xmpp_edge_crds::kinds::EdgePool;
 
 /// `app.kubernetes.io/managed-by` of everything that is planned: what watches select by.
 pub const MANAGED_BY: &str = "xmpp-edge-operator";
@@ -67,9 +66,9 @@ fn labelled<const N: usize>(pairs: [(&str, &str); N]) -> BTreeMap<String, String
 }
 
 /// The pool as the owner of what goes when it goes; `None` where it is no object of a cluster yet
-/// (`render`).
+/// (`render`). Its metadata say it, of one that cannot be decoded too.
 #[must_use]
-pub fn owner(pool: &EdgePool) -> Option<OwnerReference> {
+pub fn owner(pool: &impl Resource<DynamicType = ()>) -> Option<OwnerReference> {
     pool.controller_owner_ref(&())
 }
 
@@ -91,7 +90,7 @@ pub fn add(
 
 /// Metadata of an object that goes with the pool.
 #[must_use]
-pub fn owned(pool: &EdgePool, name: String) -> ObjectMeta {
+pub fn owned(pool: &impl Resource<DynamicType = ()>, name: String) -> ObjectMeta {
     ObjectMeta {
         owner_references: owner(pool).map(|owner| vec![owner]),
         ..kept(pool, name)
@@ -100,7 +99,7 @@ pub fn owned(pool: &EdgePool, name: String) -> ObjectMeta {
 
 /// Metadata of an object that outlives the pool: one of the same name takes it up again.
 #[must_use]
-pub fn kept(pool: &EdgePool, name: String) -> ObjectMeta {
+pub fn kept(pool: &impl Resource<DynamicType = ()>, name: String) -> ObjectMeta {
     ObjectMeta {
         name: Some(name),
         namespace: pool.namespace(),

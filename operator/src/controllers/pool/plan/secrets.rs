@@ -7,13 +7,13 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::ResourceExt;
 use xmpp_edge_crds::{
     domain::DomainName,
     edge_config::EdgeConfig,
     kinds::{
         EdgePool,
         conditions::{ConditionType, Reason},
+        pool::Certificate,
     },
     sidecar_config::SidecarDocument,
 };
@@ -44,6 +44,8 @@ use crate::{
 pub struct SecretsPlan {
     /// In the order of writing: what others are issued from comes first.
     pub entries: Vec<(ManagedSecret, SecretData)>,
+    /// Secrets that somebody else keeps now: they do not go with the pool.
+    pub released: Vec<ManagedSecret>,
     /// The internal CA's certificate, for servers inside.
     pub internal_ca: Child,
     pub certificate: CertificateState,
@@ -69,12 +71,14 @@ pub struct PlannedElsewhere {
     pub material: Option<SecretData>,
 }
 
-/// Plans for one pool in force. `held` is what the cluster holds, by the Secret's name.
+/// Plans for one pool in force, whose spec and `spec.certificate` are given as far as they can be read. `held` is
+/// what the cluster holds, by the Secret's name.
 ///
 /// # Errors
 /// [`CertificateError`] where what is kept cannot be used; nothing is to be written then.
 pub fn plan(
     spec: Option<&EdgePool>,
+    certificate: Option<&Certificate>,
     config: &EdgeConfig,
     held: &dyn Secrets,
     sidecars: &SidecarInputs<'_>,
@@ -134,11 +138,7 @@ pub fn plan(
     let outside = sidecars.outside.iter();
     let outside = outside.map(|(name, document)| for_outside(spec, name, document, &ca.trusted));
     let outside = outside.collect();
-    let backend = PoolBackend::of(
-        spec.map(|pool| &pool.spec.certificate),
-        held,
-        Environment::Cluster { pool: name },
-    );
+    let backend = PoolBackend::of(certificate, held, Environment::Cluster { pool: name });
     let wanted = CertificateSpec {
         pool: name,
         names: &config.certificate_names(),
@@ -147,8 +147,10 @@ pub fn plan(
     let mut certificate = source::provide(&backend, &wanted, &mut store)?;
     certificate.sip = sip::provide(spec, config, held, &mut store, now)?.faults;
     kept.push(ManagedSecret::SipPairs(name.clone()));
+    let is_followed = matches!(backend, PoolBackend::Followed(_));
+    let released = is_followed.then(|| ManagedSecret::PoolPair(name.clone()));
     // What cannot be read may be somebody else's.
-    if spec.is_some() && !backend.is_followed() {
+    if backend.is_own() {
         kept.extend([
             ManagedSecret::PoolCa(name.clone()),
             ManagedSecret::PoolPair(name.clone()),
@@ -212,6 +214,7 @@ pub fn plan(
     mounted.push(trusted);
     Ok(SecretsPlan {
         entries,
+        released: released.into_iter().collect(),
         internal_ca: internal_ca(&config.namespace, &ca.trusted),
         certificate,
         gateways,
@@ -329,12 +332,14 @@ pub enum Ownership {
     Nobody,
 }
 
-/// Who owns an entry's Secret. The key of a request is kept for a pool of the same name.
+/// Who owns an entry's Secret, of a pool with this `spec.certificate`. The key of a request is kept for a pool of
+/// the same name.
 #[must_use]
-pub fn ownership(entry: &ManagedSecret, pool: &EdgePool) -> Ownership {
+pub fn ownership(entry: &ManagedSecret, certificate: Option<&Certificate>) -> Ownership {
+    let is_requested = certificate.is_some_and(|it| it.csr.is_some());
     match entry {
         ManagedSecret::InternalCa | ManagedSecret::Dialback => Ownership::Nobody,
-        ManagedSecret::PoolPair(_) if pool.spec.certificate.csr.is_some() => Ownership::Nobody,
+        ManagedSecret::PoolPair(_) if is_requested => Ownership::Nobody,
         ManagedSecret::Gateway(_) | ManagedSecret::Sidecar(_) => Ownership::Shared,
         ManagedSecret::PoolPair(_)
         | ManagedSecret::PoolCa(_)
@@ -342,6 +347,23 @@ pub fn ownership(entry: &ManagedSecret, pool: &EdgePool) -> Ownership {
         | ManagedSecret::AdminToken(_)
         | ManagedSecret::SipPairs(_)
         | ManagedSecret::LastGiven(_) => Ownership::Pool,
+    }
+}
+
+/// What an entry is issued from, where that is another entry: from one that could not be kept nothing may be issued.
+#[must_use]
+pub fn issued_from(entry: &ManagedSecret) -> Option<ManagedSecret> {
+    match entry {
+        ManagedSecret::InternalIssuer(_)
+        | ManagedSecret::Gateway(_)
+        | ManagedSecret::Sidecar(_) => Some(ManagedSecret::InternalCa),
+        ManagedSecret::PoolPair(pool) => Some(ManagedSecret::PoolCa(pool.clone())),
+        ManagedSecret::InternalCa
+        | ManagedSecret::PoolCa(_)
+        | ManagedSecret::Dialback
+        | ManagedSecret::AdminToken(_)
+        | ManagedSecret::SipPairs(_)
+        | ManagedSecret::LastGiven(_) => None,
     }
 }
 
@@ -361,15 +383,15 @@ pub fn secret_type(material: &SecretData) -> &'static str {
     }
 }
 
-/// Labels of an entry's Secret.
+/// Labels of an entry's Secret; `pool` is the pool's name.
 #[must_use]
-pub fn labels(entry: &ManagedSecret, pool: &EdgePool) -> BTreeMap<String, String> {
+pub fn labels(entry: &ManagedSecret, pool: &str) -> BTreeMap<String, String> {
     match entry {
         ManagedSecret::InternalCa
         | ManagedSecret::Dialback
         | ManagedSecret::Gateway(_)
         | ManagedSecret::Sidecar(_) => metadata::shared_labels(),
-        _ => metadata::labels(&pool.name_any()),
+        _ => metadata::labels(pool),
     }
 }
 

@@ -3,13 +3,10 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::{ByteString, api::core::v1::ConfigMap};
-use kube::ResourceExt;
-use xmpp_edge_crds::{
-    edge_config::{
-        EdgeConfig,
-        shards::{self, EncodeError, MAX_SHARDS, SHARD_KEY},
-    },
-    kinds::EdgePool,
+use kube::{Resource, ResourceExt};
+use xmpp_edge_crds::edge_config::{
+    EdgeConfig,
+    shards::{self, EncodeError, MAX_SHARDS, SHARD_KEY},
 };
 
 use super::{Child, metadata};
@@ -26,7 +23,10 @@ pub struct PlannedDocument {
 ///
 /// # Errors
 /// [`EncodeError`] where it takes more than eight.
-pub fn plan(pool: &EdgePool, config: &EdgeConfig) -> Result<PlannedDocument, EncodeError> {
+pub fn plan(
+    pool: &impl Resource<DynamicType = ()>,
+    config: &EdgeConfig,
+) -> Result<PlannedDocument, EncodeError> {
     let name = pool.name_any();
     let packed = shards::encode(config)?;
     let shards = packed.shards.into_iter();

@@ -13,7 +13,7 @@ use xmpp_edge_crds::kinds::EdgePool;
 
 use crate::{
     dns::{DnsMemory, DnsMetrics, RecordSource},
-    runtime::events::Events,
+    runtime::{caches::Caches, events::Events},
 };
 
 /// Held while records of the pool may be in DNS.
@@ -71,9 +71,20 @@ pub async fn mark(
     }
 }
 
+/// What became of a finalizer that was to be taken off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// It went with this.
+    Removed,
+    /// The pool has none of ours.
+    NotThere,
+    /// There is no such pool any more.
+    Gone,
+}
+
 /// Takes the finalizer off, whoever else applied it: apply would leave it where a backup or an export
 /// was applied too. It needs no right but `patch`, which is all that is left of a namespace that is
-/// deleted whole. Says whether it was there.
+/// deleted whole.
 ///
 /// # Errors
 /// [`kube::Error`]. A pool that is gone, or that another one took the name of, is none.
@@ -81,7 +92,7 @@ pub async fn remove(
     api: &Api<PartialObjectMeta<EdgePool>>,
     name: &str,
     uid: Option<&str>,
-) -> Result<bool, kube::Error> {
+) -> Result<Removal, kube::Error> {
     let parameters = PatchParams::default();
     let patch = async |operations: Value| {
         let operations = serde_json::from_value(operations).map_err(kube::Error::SerdeError)?;
@@ -92,12 +103,16 @@ pub async fn remove(
         Some(uid) => json!({ "op": "test", "path": "/metadata/uid", "value": uid }),
         None => json!({ "op": "test", "path": "/metadata/name", "value": name }),
     };
-    let mut removed = false;
+    let mut removed = Removal::NotThere;
     for _ in 0..REMOVALS {
         // A patch that changes nothing reads it.
         let now = match patch(json!([same])).await {
             Ok(now) => now,
-            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 422) => break,
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 422) => {
+                // Or it went with the last finalizer before this.
+                let gone = removed == Removal::NotThere;
+                return Ok(if gone { Removal::Gone } else { removed });
+            }
             Err(error) => return Err(error),
         };
         let Some(place) = now.finalizers().iter().position(|it| it == FINALIZER) else {
@@ -111,9 +126,9 @@ pub async fn remove(
         ]));
         match done.await {
             // One that was there twice is looked for again.
-            Ok(_) => removed = true,
+            Ok(_) => removed = Removal::Removed,
             // The last finalizer went with it, and the pool with that.
-            Err(kube::Error::Api(status)) if status.code == 404 => break,
+            Err(kube::Error::Api(status)) if status.code == 404 => return Ok(Removal::Removed),
             // The list changed meanwhile.
             Err(kube::Error::Api(status)) if matches!(status.code, 409 | 422) => {}
             Err(error) => return Err(error),
@@ -126,6 +141,7 @@ pub async fn remove(
 /// be one that cannot be decoded.
 pub struct Finalization<'a> {
     pub client: &'a Client,
+    pub caches: &'a Caches,
     pub metrics: &'a DnsMetrics,
     pub events: &'a Events,
     pub namespace: &'a str,
@@ -141,10 +157,13 @@ impl fmt::Debug for Finalization<'_> {
 }
 
 impl Finalization<'_> {
-    /// Lets it go with records left behind, and says which, once. Says whether it went.
-    pub async fn leave_records(&self, why: &str) -> bool {
-        if !self.remove_finalizer().await {
-            return false;
+    /// Lets it go with records left behind, and says which, once: who finds that it went already says nothing.
+    ///
+    /// # Errors
+    /// Why it is there still.
+    pub async fn leave_records(&self, why: &str) -> Result<(), String> {
+        if self.remove_finalizer().await? != Removal::Removed {
+            return Ok(());
         }
         let name = self.pool.name_any();
         let left: Vec<String> = remembered(self.pool)
@@ -166,23 +185,26 @@ impl Finalization<'_> {
                 "Delete",
             )
             .await;
-        true
+        Ok(())
     }
 
-    /// Lets it go: nothing of it is in DNS any more. Says whether it went.
-    pub async fn remove_finalizer(&self) -> bool {
+    /// Lets it go: nothing of it is in DNS any more. A pool that is not there, whose last event was missed, is
+    /// forgotten.
+    ///
+    /// # Errors
+    /// Why it is there still.
+    pub async fn remove_finalizer(&self) -> Result<Removal, String> {
         let api = Api::namespaced(self.client.clone(), self.namespace);
-        let name = self.pool.name_any();
-        let done = remove(&api, &name, self.pool.uid().as_deref()).await;
-        if let Err(error) = &done {
-            tracing::warn!(
-                namespace = self.namespace,
-                pool = name,
-                %error,
-                "the finalizer could not be removed; it is tried again"
-            );
+        let (name, uid) = (self.pool.name_any(), self.pool.uid());
+        let done = remove(&api, &name, uid.as_deref()).await;
+        if let Ok(Removal::Gone) = done {
+            let uid = uid.unwrap_or_default();
+            self.caches.forget_pool(self.namespace, &name, &uid);
         }
-        done.is_ok()
+        done.map_err(|error| match error {
+            kube::Error::Api(status) => status.message,
+            error => error.to_string(),
+        })
     }
 }
 

@@ -5,6 +5,7 @@
 //! before anything is published: who deletes the pool, or a restarted operator, finds all again.
 
 pub mod finalizer;
+mod leaving;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -12,10 +13,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Service;
 use kube::{
-    Client, Resource, ResourceExt,
+    Client, ResourceExt,
     core::{PartialObjectMeta, PartialObjectMetaExt},
 };
 use parking_lot::Mutex;
@@ -28,7 +28,11 @@ use xmpp_edge_crds::{
     },
 };
 
-use self::finalizer::{Finalization, is_marked, is_skipped, mark, remembered};
+pub use self::leaving::{Leave, others_finalizers};
+use self::{
+    finalizer::{is_marked, mark, remembered},
+    leaving::Refusals,
+};
 use super::validate;
 use crate::{
     controllers::namespace::snapshot::Context,
@@ -41,20 +45,16 @@ use crate::{
         controller::{DnsController, DnsProgress},
         hold_down::HoldDown,
     },
-    runtime::decoded::Decoded,
     status::condition::{ConditionStatus, DesiredCondition},
 };
-
-/// A pool that is deleted waits for DNS no longer than this, by the API server's clock, which dated it.
-const LONGEST: SignedDuration = SignedDuration::from_mins(10);
-/// While a pool waits to be let go.
-const RETRY: Duration = Duration::from_secs(5);
 
 /// What is published for all pools of all namespaces.
 #[derive(Default)]
 pub struct PoolDns {
     records: DnsController<PoolKey, PoolRecordsBackend<Annotations>>,
     held: Mutex<HashMap<(String, String), HoldDown>>,
+    /// Why pools that may go are there still.
+    refusals: Refusals,
 }
 
 impl fmt::Debug for PoolDns {
@@ -64,11 +64,21 @@ impl fmt::Debug for PoolDns {
 }
 
 /// A pool; another one of its name starts anew.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct PoolKey {
     namespace: String,
     pool: String,
     uid: Option<String>,
+}
+
+impl PoolKey {
+    fn of(namespace: &str, pool: &impl ResourceExt) -> Self {
+        Self {
+            namespace: namespace.to_owned(),
+            pool: pool.name_any(),
+            uid: pool.uid(),
+        }
+    }
 }
 
 /// What one look came to.
@@ -94,51 +104,6 @@ pub struct PoolRecords<'a> {
     pub stranded: BTreeSet<DomainName>,
 }
 
-/// How far the deletion of a pool is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Leave {
-    /// When to look again; `None` once nothing holds it.
-    pub again: Option<Duration>,
-    /// Why its records are in DNS still; empty where it is not known yet.
-    pub refusal: String,
-}
-
-impl Leave {
-    pub(super) fn later(refusal: String) -> Self {
-        Self {
-            again: Some(RETRY),
-            refusal,
-        }
-    }
-
-    /// Something else keeps it too.
-    pub(super) fn refuse(&mut self, why: &str) {
-        if !self.refusal.is_empty() {
-            self.refusal.push_str(". ");
-        }
-        self.refusal.push_str(why);
-    }
-
-    fn once(went: bool) -> Self {
-        if went {
-            Self::default()
-        } else {
-            Self::later("the API server does not take the finalizer off".to_owned())
-        }
-    }
-}
-
-/// How the records of a pool were published, as far as that can be read of it.
-fn backend_of(pool: &Decoded<EdgePool>) -> Option<Rfc2136> {
-    match pool {
-        Decoded::Valid(pool) => pool.spec.dns.as_ref()?.rfc2136.clone(),
-        Decoded::Undecodable(pool) => {
-            let backend = pool.spec.pointer("/dns/rfc2136")?;
-            serde_json::from_value(backend.clone()).ok()
-        }
-    }
-}
-
 impl PoolDns {
     /// Starts what there is to do for a pool that stays, and says how far it is.
     pub fn look(
@@ -156,7 +121,9 @@ impl PoolDns {
             addresses: given_addresses(found),
         };
         let backend = spec.dns.as_ref().and_then(|dns| dns.rfc2136.as_ref());
-        let may_be_there = is_marked(pool) || remembered(pool).source.is_some();
+        let key = PoolKey::of(namespace, pool);
+        let known = self.known(&key, pool);
+        let may_be_there = is_marked(pool) || known.source.is_some();
         if backend.is_none() && !may_be_there {
             if spec.dns.is_none() {
                 context.dns_metrics.forget(namespace, &pool.name_any());
@@ -171,7 +138,7 @@ impl PoolDns {
                 ),
             });
         }
-        let Some(owner) = owner(context, pool, namespace) else {
+        let Some(owner) = owner(context, &key, &known) else {
             let message = "the records cannot be marked as this operator's: grant `get` on its namespace, or set --dns-owner-id";
             return plain(DesiredCondition::new(
                 kind,
@@ -197,10 +164,15 @@ impl PoolDns {
                 stranded: found.stranded.clone(),
                 addresses: AddressSource::Balancer(ingress(found.service)),
                 settings: Some(settings(context, namespace, backend)),
+                is_kept: is_whole(pool, &known),
             },
-            _ => withdrawal(context, namespace, pool, backend.cloned(), false),
+            _ => PoolRecordsTask::Withdraw {
+                settings: withdraws_by(context, namespace, backend.cloned(), &known),
+                is_kept: is_whole(pool, &known),
+                is_final: false,
+            },
         };
-        let progress = self.start(context, namespace, pool, owner, task);
+        let progress = self.start(context, &key, pool, owner, task);
         let mut look = PoolDnsInput {
             condition: said(progress.outcome.as_ref()),
             again: progress.again.into_iter().chain(held).min(),
@@ -226,7 +198,7 @@ impl PoolDns {
             let failed = progress.is_current
                 && progress
                     .outcome
-                    .is_some_and(|outcome| outcome.report.is_err() || outcome.is_remembered);
+                    .is_some_and(|outcome| outcome.report.is_err() || outcome.is_remembered());
             if !failed {
                 look.condition = not_managed();
             }
@@ -251,61 +223,6 @@ impl PoolDns {
         held.observe(seen, Instant::now())
     }
 
-    /// A pool that is being deleted: withdraws its records, then lets it go. Of one that cannot be
-    /// decoded the metadata is enough: its records are withdrawn where its keys are known.
-    pub async fn leave(
-        &self,
-        context: &Context,
-        namespace: &str,
-        pool: &Decoded<EdgePool>,
-    ) -> Leave {
-        if !is_marked(pool) {
-            return Leave::default();
-        }
-        let metadata = pool.meta().clone().into_response_partial();
-        let leaving = Finalization {
-            client: &context.client,
-            metrics: &context.dns_metrics,
-            events: &context.events,
-            namespace,
-            pool: &metadata,
-        };
-        let owner = owner(context, pool, namespace);
-        let deleted = pool.meta().deletion_timestamp.as_ref().map(|time| time.0);
-        let waited = deleted.and_then(|at| context.server_clock.since(at));
-        let late = waited.is_some_and(|waited| waited >= LONGEST);
-        let skipped = is_skipped(pool);
-        let (Some(owner), false, false) = (owner, late, skipped) else {
-            let why = if skipped {
-                "as its annotation asks"
-            } else if late {
-                "as DNS did not take the withdrawal within 10 minutes"
-            } else {
-                "as the operator has no owner id"
-            };
-            return Leave::once(leaving.leave_records(why).await);
-        };
-        let task = withdrawal(context, namespace, pool, backend_of(pool), true);
-        let progress = self.start(context, namespace, pool, owner, task);
-        let Some(outcome) = progress.outcome.filter(|outcome| outcome.is_final) else {
-            return Leave::later(String::new());
-        };
-        if progress.is_current && !outcome.is_remembered {
-            return Leave::once(leaving.remove_finalizer().await);
-        }
-        let errors = match &outcome.report {
-            Ok(report) => report.errors(),
-            Err(error) => return Leave::later(error.clone()),
-        };
-        let ruled_out = errors.iter().find_map(|error| error.rules_out_withdrawal());
-        if progress.is_current
-            && let Some(why) = ruled_out
-        {
-            return Leave::once(leaving.leave_records(why).await);
-        }
-        Leave::later(errors.first().map(ToString::to_string).unwrap_or_default())
-    }
-
     /// As [`DnsController::shutdown`].
     pub async fn shutdown(&self) {
         self.records.shutdown().await;
@@ -318,38 +235,37 @@ impl PoolDns {
         self.held
             .lock()
             .retain(|(of, pool), _| of != namespace || exists(pool));
+        self.refusals
+            .retain(|key| key.namespace != namespace || exists(&key.pool));
+    }
+
+    /// What is known of the pool's records: what its backend remembers, whatever became of the annotations, else
+    /// what these do.
+    fn known(&self, key: &PoolKey, pool: &impl ResourceExt) -> DnsMemory {
+        let last = self.records.last(key);
+        last.map_or_else(|| remembered(pool), |outcome| outcome.memory)
     }
 
     fn start(
         &self,
         context: &Context,
-        namespace: &str,
+        key: &PoolKey,
         pool: &impl ResourceExt,
         owner: RecordOwner,
         task: PoolRecordsTask,
     ) -> DnsProgress<PoolRecordsOutcome> {
-        let key = PoolKey {
-            namespace: namespace.to_owned(),
-            pool: pool.name_any(),
-            uid: pool.uid(),
-        };
         let backend = || {
-            let memory = remembered(pool);
-            // Where something is missing, all is written again.
-            let is_whole = is_marked(pool) != memory.places.is_empty()
-                && memory.source.is_some() != memory.places.is_empty();
-            let kept = is_whole.then(|| memory.clone());
             let annotations = Annotations {
                 client: context.client.clone(),
-                namespace: namespace.to_owned(),
+                namespace: key.namespace.clone(),
                 pool: pool.meta().clone().into_response_partial(),
             };
-            let publisher = Publisher::new(owner, memory);
-            PoolRecordsBackend::new(publisher, annotations, kept, context.dns_metrics.clone())
+            let publisher = Publisher::new(owner, remembered(pool));
+            PoolRecordsBackend::new(publisher, annotations, context.dns_metrics.clone())
         };
-        let (caches, touched) = (context.caches.clone(), namespace.to_owned());
+        let (caches, touched) = (context.caches.clone(), key.namespace.clone());
         let wake = move || caches.triggers.enqueue(&touched);
-        self.records.look(&key, backend, task, wake)
+        self.records.look(key, backend, task, wake)
     }
 }
 
@@ -378,31 +294,35 @@ fn not_managed() -> DesiredCondition {
     )
 }
 
+/// Whether finalizer and annotations say what is known. `kubectl replace` with a manifest of before takes them away, or
+/// brings older ones back: then all of it is written again.
+fn is_whole(pool: &impl ResourceExt, known: &DnsMemory) -> bool {
+    let is_there = !known.places.is_empty();
+    is_marked(pool) == is_there && known.source.is_some() == is_there && remembered(pool) == *known
+}
+
 /// In whose name: as long as records of the pool may be there, in the name in which they were
 /// published, whoever installed the operator that did so.
-fn owner(context: &Context, pool: &impl ResourceExt, namespace: &str) -> Option<RecordOwner> {
-    let published = remembered(pool).source.map(|source| source.owner);
+fn owner(context: &Context, key: &PoolKey, known: &DnsMemory) -> Option<RecordOwner> {
+    let published = known.source.as_ref().map(|source| source.owner.clone());
     let owner = published.or_else(|| context.dns_owner_id.clone())?;
     Some(RecordOwner {
         owner: owner.parse().ok()?,
-        namespace: namespace.to_owned(),
-        pool: pool.name_any(),
+        namespace: key.namespace.clone(),
+        pool: key.pool.clone(),
     })
 }
 
-/// Nothing of the pool is to stay; by the server of its spec, else by the one that took the records.
-fn withdrawal(
+/// By what nothing of the pool stays: the server of its spec, else the one that took the records.
+fn withdraws_by(
     context: &Context,
     namespace: &str,
-    pool: &impl ResourceExt,
     backend: Option<Rfc2136>,
-    is_final: bool,
-) -> PoolRecordsTask {
-    let backend = backend.or_else(|| remembered(pool).source.map(|source| source.rfc2136));
-    PoolRecordsTask::Withdraw {
-        settings: backend.map(|backend| settings(context, namespace, &backend)),
-        is_final,
-    }
+    known: &DnsMemory,
+) -> Option<Result<UpdateSettings, DnsError>> {
+    let taken = || known.source.as_ref().map(|source| source.rfc2136.clone());
+    let backend = backend.or_else(taken)?;
+    Some(settings(context, namespace, &backend))
 }
 
 fn settings(

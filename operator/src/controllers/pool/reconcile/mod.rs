@@ -1,5 +1,8 @@
 //! One look at one pool: the five words, one after the other.
 
+mod deletion;
+mod unread;
+
 use std::{sync::Arc, time::Duration};
 
 use kube::{Resource, ResourceExt};
@@ -10,28 +13,24 @@ use xmpp_edge_crds::{
     kinds::{
         EdgePool, PoolStatus,
         conditions::{ConditionType, Reason},
-        pool::CONDITIONS as POOL_CONDITIONS,
     },
 };
 
+pub use self::unread::reconcile_unread;
 use super::{
-    apply::{Applier, ApplyError, print_of_mounted},
-    blocked,
+    apply::{Applier, ApplyError},
+    blocked, in_force,
     memory::PoolMemory,
     plan::names,
     provision::{self, ApplyOutcome},
-    publish::{self, Leave},
-    read,
+    publish, read,
     sidecar_secrets::{IdentityState, SidecarIdentity},
     status::{self, Certificate, Findings},
     validate,
 };
 use crate::{
-    compile::{Diagnostic, Fault, Kind, ObjectRef, restrict::restrict},
-    controllers::namespace::{
-        inputs,
-        snapshot::{Context, NamespaceSnapshot, PoolOutcome},
-    },
+    compile::{Diagnostic, Kind, ObjectRef},
+    controllers::namespace::snapshot::{Context, NamespaceSnapshot, PoolOutcome},
     proxy_status::ownership::pods_of,
     runtime::{decoded::Decoded, metrics::OfPool},
     status::{
@@ -83,28 +82,24 @@ async fn reconcile_within(
         return Ok(PoolOutcome::default());
     };
     if object.meta().deletion_timestamp.is_some() {
-        return leave(longest, context, memory, scene, &object).await;
+        return deletion::leave(longest, context, memory, scene, &object).await;
     }
     let pool = read::readable(scene, name);
     let config = scene.config(name);
-    let rejected = config.and_then(|config| validate::alone(config).err());
     let mut written = ApplyOutcome::default();
-    if let (Some(config), None) = (config, &rejected) {
+    if let Some(config) = config {
         // A pool that cannot be read keeps its pods as they are; its document and certificates
         // are kept up.
-        let owner = pool.or_else(|| object.read());
-        if let Some(owner) = owner {
-            let applier = Applier {
-                context,
-                applied: &memory.applied,
-                certificates: &memory.certificates,
-                pool: owner,
-                namespace,
-            };
-            let writes = provision::write(&applier, memory, scene, pool, config, &mut written);
-            if timeout(longest, writes).await.is_err() {
-                written.late(longest);
-            }
+        let applier = Applier {
+            context,
+            applied: &memory.applied,
+            certificates: &memory.certificates,
+            pool: &object,
+            namespace,
+        };
+        let writes = provision::write(&applier, memory, scene, pool, config, &mut written);
+        if timeout(longest, writes).await.is_err() {
+            written.late(longest);
         }
     }
     let in_place = read::written(
@@ -113,15 +108,15 @@ async fn reconcile_within(
         namespace,
         name,
     );
-    let dns = match (pool, config, &rejected) {
-        (Some(pool), Some(config), None) => Some(look_at_dns(context, memory, scene, pool, config)),
+    let in_force = pool.zip(config);
+    let in_force = in_force.map(|(pool, config)| in_force::of(pool, config));
+    let dns = match (&in_force, config) {
+        (Some(pool), Some(config)) => Some(look_at_dns(context, memory, scene, pool, config)),
         _ => None,
     };
     let found = Found {
-        rejected: rejected.as_ref(),
-        compiled: config
-            .filter(|_| rejected.is_none())
-            .map(|it| it.generation),
+        pool: in_force.as_ref().or(pool),
+        compiled: config.map(|it| it.generation),
         in_place,
         dns: dns.as_ref(),
     };
@@ -145,7 +140,7 @@ async fn reconcile_within(
     })
 }
 
-/// Records: by the operator's own updates, by external-dns, or both.
+/// Records of a pool as it is in force: by the operator's own updates, by external-dns, or both.
 fn look_at_dns(
     context: &Context,
     memory: &PoolMemory,
@@ -198,7 +193,8 @@ fn look_at_dns(
 
 /// What one look found beside what was written.
 struct Found<'a> {
-    rejected: Option<&'a Fault>,
+    /// As it is in force.
+    pool: Option<&'a EdgePool>,
     compiled: Option<u64>,
     /// The generation whose shards are in place.
     in_place: Option<u64>,
@@ -218,7 +214,7 @@ fn report(
     let name = object.name_any();
     let namespace = scene.namespace.as_str();
     let reference = ObjectRef::new(Kind::EdgePool, &name);
-    let pool = read::readable(scene, &name);
+    let pool = looked.pool;
     let old = status_of(object);
     let deployment = context
         .caches
@@ -235,7 +231,8 @@ fn report(
         }
         (Some(Ok(provision)), _) => Certificate::Provided(provision),
         (Some(Err(_)), _) => Certificate::Failed(Reason::InvalidCertificate, &failed),
-        (None, _) if written.failed.is_some() => Certificate::NotLooked,
+        // What could not be kept is nobody's.
+        (None, _) if looked.compiled.is_some() => Certificate::NotLooked,
         (None, _) => Certificate::None,
     };
     let mut diagnostics: Vec<&Diagnostic> = scene.diagnostics(&reference).iter().collect();
@@ -243,14 +240,10 @@ fn report(
     diagnostics.extend(scene.peer_keys.get(&name));
     let key = (namespace.to_owned(), name.clone());
     let serves = read::ready_replicas(&context.caches, namespace, &name) > 0;
-    let is_told = {
-        let mut pools = memory.pools.lock();
-        let remembered = pools.entry(key.clone()).or_default();
-        // Who was overtaken looks again at once, and mostly succeeds.
-        let overtaken = matches!(written.failed, Some(ApplyError::Overtaken { .. }));
-        let at_once = !serves && !overtaken;
-        remembered.is_told(written.failed.is_some(), at_once, scene.now)
-    };
+    // Who was overtaken looks again at once, and mostly succeeds.
+    let overtaken = matches!(written.failed, Some(ApplyError::Overtaken { .. }));
+    let at_once = !serves && !overtaken;
+    let is_told = memory.is_told(&key, written.failed.is_some(), at_once, scene.now);
     let failure = written.failed.as_ref().filter(|_| is_told);
     let failure = failure.map(told);
     let pods = pods_of(&context.caches, namespace, &name);
@@ -265,7 +258,6 @@ fn report(
         blocked: blocked.as_deref(),
         unwritten: written.unwritten.as_ref(),
         diagnostics,
-        rejected: looked.rejected,
         certificate,
         deployment: deployment.as_deref(),
         addresses: dns.map_or_else(
@@ -297,103 +289,6 @@ fn report(
     remembered.counted = Some(scene.now);
     drop(pools);
     STATUS_WRITER.enqueue(&context.statuses, object, &old, new);
-}
-
-/// One look at a pool that is deleted: its records leave DNS, and its status says how far that is.
-async fn leave(
-    longest: Duration,
-    context: &Context,
-    memory: &PoolMemory,
-    scene: &NamespaceSnapshot,
-    object: &Arc<Decoded<EdgePool>>,
-) -> Result<PoolOutcome, ApplyError> {
-    let dns = &memory.publications;
-    let leaves = dns.leave(context, &scene.namespace, object);
-    let mut leave = timeout(longest, leaves).await.unwrap_or_else(|_| {
-        let late = ApplyError::too_long(longest);
-        Leave::later(late.to_string())
-    });
-    if leave.again.is_none() {
-        return Ok(PoolOutcome::default());
-    }
-    let restricts = keep_restricting(context, memory, scene, object);
-    let restricted = timeout(longest, restricts).await;
-    let restricted = restricted.unwrap_or_else(|_| Err(ApplyError::too_long(longest)));
-    if let Err(error) = &restricted {
-        leave.refuse(&told(error));
-    }
-    report_deletion(context, scene, object, &leave);
-    restricted?;
-    Ok(PoolOutcome {
-        again: leave.again,
-        ..PoolOutcome::default()
-    })
-}
-
-/// The pods of a pool that waits for DNS still serve: the kill switch and deletions of partners reach
-/// them.
-async fn keep_restricting(
-    context: &Context,
-    memory: &PoolMemory,
-    scene: &NamespaceSnapshot,
-    object: &Decoded<EdgePool>,
-) -> Result<(), ApplyError> {
-    let (namespace, name) = (scene.namespace.as_str(), object.name_any());
-    let Some(pool) = object.read() else {
-        return Ok(());
-    };
-    let last = inputs::last_document(&context.caches, namespace, &name);
-    let Some(config) = last.and_then(|last| restrict(&last.config, &scene.world)) else {
-        return Ok(());
-    };
-    let applier = Applier {
-        context,
-        applied: &memory.applied,
-        certificates: &memory.certificates,
-        pool,
-        namespace,
-    };
-    let mut written = ApplyOutcome::default();
-    if provision::write_document(&applier, memory, &config, &mut written).await {
-        let print = print_of_mounted(config.generation, &[]);
-        applier.trigger_volume_sync(&print).await?;
-    }
-    written.failed.map_or(Ok(()), Err)
-}
-
-/// A deletion that waits says what for: nothing else is said of the pool any more.
-fn report_deletion(
-    context: &Context,
-    scene: &NamespaceSnapshot,
-    object: &Arc<Decoded<EdgePool>>,
-    leave: &Leave,
-) {
-    let mut message = "it is deleted, and waits up to 10 minutes for its records to leave DNS; annotation xmpp-edge.dev/dns-cleanup=skip lets it go at once".to_owned();
-    if !leave.refusal.is_empty() {
-        message = format!("{message}. {}", leave.refusal);
-    }
-    let old = status_of(object);
-    let wanted: Vec<DesiredCondition> = POOL_CONDITIONS
-        .iter()
-        .filter_map(|kind| match kind {
-            ConditionType::Ready | ConditionType::DnsPublished => Some(DesiredCondition::new(
-                *kind,
-                false,
-                Reason::Terminating,
-                message.clone(),
-            )),
-            kind => condition::previous(&old.conditions, *kind),
-        })
-        .collect();
-    let generation = object.meta().generation;
-    let new = PoolStatus {
-        observed_generation: generation,
-        conditions: condition::merge(&old.conditions, &wanted, generation, scene.now),
-        ..old.clone()
-    };
-    if new != old {
-        STATUS_WRITER.enqueue(&context.statuses, object, &old, new);
-    }
 }
 
 /// A failure with its causes: the outermost names the object, the innermost what happened.

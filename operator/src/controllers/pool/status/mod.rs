@@ -49,8 +49,6 @@ pub struct Findings<'a> {
     pub unwritten: Option<&'a Fault>,
     /// What compiling and the plan have to say.
     pub diagnostics: Vec<&'a Diagnostic>,
-    /// `Accepted=False` beside compiling.
-    pub rejected: Option<&'a Fault>,
     pub certificate: Certificate<'a>,
     pub deployment: Option<&'a Deployment>,
     /// Those that partners reach.
@@ -74,7 +72,7 @@ pub struct Findings<'a> {
 pub enum Certificate<'a> {
     /// The pool is not in force: nothing was asked for.
     None,
-    /// Writing failed before it was looked at: it stays as it was said to be.
+    /// It was not looked at, or what was made could not be kept: it stays as it was said to be.
     NotLooked,
     Provided(&'a CertificateState),
     Failed(Reason, &'a str),
@@ -194,9 +192,6 @@ fn conditions(old: &PoolStatus, found: &Findings<'_>) -> Vec<DesiredCondition> {
 
 fn accepted(found: &Findings<'_>) -> DesiredCondition {
     let kind = ConditionType::Accepted;
-    if let Some(fault) = found.rejected {
-        return DesiredCondition::new(kind, false, fault.reason, &fault.message);
-    }
     let said = found.diagnostics.iter().filter(|it| it.condition == kind);
     // What is false outweighs what is true.
     let said = said.min_by_key(|it| it.status);

@@ -98,7 +98,6 @@ fn check<'a>(change: impl FnOnce(&mut Findings<'a>), expected: &[(ConditionType,
         blocked: None,
         unwritten: None,
         diagnostics: vec![accepted],
-        rejected: None,
         certificate: Certificate::Provided(provision),
         deployment: Some(deployment),
         addresses: vec!["192.0.2.1".into()],
@@ -146,11 +145,6 @@ fn a_pool_is_ready_when_all_that_counts_is_true_and_says_the_first_fault_else() 
             (Ready, "False, ReferenceMissing"),
             (Accepted, "False, ReferenceMissing"),
         ],
-    );
-    let taken = Fault::new(Reason::Invalid, "name");
-    check(
-        |it| it.rejected = Some(&taken),
-        &[(Ready, "False, Invalid"), (Accepted, "False, Invalid")],
     );
     let secrets = diagnostic(Ready, false, Reason::DialbackSecretsDiffer);
     check(

@@ -166,6 +166,7 @@ impl Publisher {
             standing: wanted.standing,
             address_pending: wanted.address_pending,
             places: Vec::new(),
+            denied: Vec::new(),
             key_fault: None,
             namesakes: BTreeSet::new(),
         };
@@ -199,28 +200,29 @@ impl Publisher {
         report
     }
 
-    /// Forgets places where nothing is left, and those no longer wanted whose zone is not there any
-    /// more: nobody could ever withdraw them.
+    /// Forgets places where nothing is left, and tells apart those no longer wanted whose zone the server denies: they
+    /// stay in memory, as it may be that we are only not allowed to see it.
     fn forget(&mut self, wanted: &DesiredRecords, report: &mut DnsReport) {
         let out = matches!(
             wanted.standing,
             Availability::OutOfService | Availability::Removed
         );
+        let mut denied = Vec::new();
         report.places.retain(|(place, outcome)| {
             let gone = !wanted.places.contains_key(place);
             match outcome {
                 Ok(RecordGroupState::Withdrawn | RecordGroupState::Foreign) if gone || out => {
                     self.memory.places.remove(place);
                 }
-                Err(error) if gone && error.zone_is_gone() => {
-                    tracing::warn!("records may be left behind, {place}: {error}");
-                    self.memory.places.remove(place);
+                Err(error) if gone && error.denies_zone() => {
+                    denied.push((place.clone(), error.clone()));
                     return false;
                 }
                 _ => {}
             }
             true
         });
+        report.denied = denied;
         if self.memory.places.is_empty() {
             self.memory.source = None;
         }
@@ -317,4 +319,69 @@ fn phases(wanted: &DesiredRecords, memory: &DnsMemory) -> [Vec<(RecordGroup, Ava
         phases[phase].push((place.clone(), standing));
     }
     phases
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_primary_that_denies_a_zone_has_nothing_forgotten_and_is_told() {
+        let name = || Box::new(name("gone.example").unwrap());
+        let server = || "ns.example".to_owned();
+        let denials = [
+            DnsError::NotServed {
+                server: server(),
+                name: name(),
+            },
+            DnsError::NotAuthoritative {
+                server: server(),
+                name: name(),
+            },
+            DnsError::NotInZone {
+                name: name(),
+                zone: name(),
+            },
+            DnsError::ZoneNotFound {
+                server: server(),
+                name: name(),
+            },
+        ];
+        let place = |text: &str| RecordGroup::Domain(text.to_owned());
+        for denial in denials {
+            let claim = RecordOwner {
+                owner: "one".parse().unwrap(),
+                namespace: "n".to_owned(),
+                pool: "hq".to_owned(),
+            };
+            let places = [place("gone.example"), place("left.example")];
+            let memory = DnsMemory {
+                places: places.clone().into(),
+                source: None,
+            };
+            let mut publisher = Publisher::new(claim, memory);
+            let wanted = DesiredRecords::nothing();
+            let none = DnsError::NoSettings;
+            let mut report = DnsReport::failed(&wanted, [].iter(), &none);
+            report.places = vec![
+                (places[0].clone(), Err(denial.clone())),
+                (places[1].clone(), Ok(RecordGroupState::Withdrawn)),
+            ];
+            publisher.forget(&wanted, &mut report);
+            let left: Vec<_> = publisher.memory().places.iter().collect();
+            assert_eq!(left, [&places[0]], "{denial}");
+            // All of it is to go: what cannot is a fault.
+            assert!(!report.is_good());
+            assert_eq!(report.errors(), [&denial]);
+            let said = report.condition();
+            assert!(!said.status && said.reason == denial.reason(), "{said:?}");
+            assert!(said.message.contains("SRV of gone.example"), "{said:?}");
+            // Of a pool that stays its own records say how it is; what is left is named.
+            report.standing = Availability::Serving;
+            let said = report.condition();
+            assert!(said.status, "{said:?}");
+            assert!(said.message.contains("SRV of gone.example"), "{said:?}");
+        }
+    }
 }

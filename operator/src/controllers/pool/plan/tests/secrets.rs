@@ -45,7 +45,8 @@ impl Cluster {
             configs: &configs,
             elsewhere: &|_, _| HeldElsewhere::NotYet,
         };
-        secrets::plan(Some(pool), &own, &held, &sidecars, now).unwrap()
+        let certificate = Some(&pool.spec.certificate);
+        secrets::plan(Some(pool), certificate, &own, &held, &sidecars, now).unwrap()
     }
 
     fn write(&self, plan: &SecretsPlan) {
@@ -231,7 +232,10 @@ fn what_a_sip_server_of_another_pki_is_shown_is_kept_mounted_and_told() {
     assert!(has(&with) && said(&with).0, "{:?}", said(&with));
     let kept = |it: &SecretData| it.contains_key(crate::secrets::source::sip::KEY);
     assert!(with.mounted.iter().any(kept));
-    assert_eq!(secrets::ownership(&entry, &pool), Ownership::Pool);
+    assert_eq!(
+        secrets::ownership(&entry, Some(&pool.spec.certificate)),
+        Ownership::Pool
+    );
     cluster.0.borrow_mut().remove("theirs");
     let later = cluster.plan(&pool);
     assert!(has(&later), "the last good one stays");
@@ -278,7 +282,8 @@ fn what_outlives_the_pool_is_not_its_own() {
             Ownership::Pool,
         ),
     ] {
-        assert_eq!(secrets::ownership(&entry, pool), expected, "{entry}");
+        let certificate = Some(&pool.spec.certificate);
+        assert_eq!(secrets::ownership(&entry, certificate), expected, "{entry}");
     }
 }
 
@@ -317,7 +322,10 @@ fn what_sidecars_mount_is_kept_and_a_deleted_secret_begins_a_new_epoch() {
     let first = cluster.plan(&pool);
     cluster.write(&first);
     let first = secret(&first);
-    assert_eq!(secrets::ownership(&entry, &pool), Ownership::Shared);
+    assert_eq!(
+        secrets::ownership(&entry, Some(&pool.spec.certificate)),
+        Ownership::Shared
+    );
     assert_eq!(secrets::secret_type(&first), "kubernetes.io/tls");
     let json = text(&first, "sidecar.json").unwrap();
     let config =
@@ -376,7 +384,7 @@ fn while_a_pool_cannot_be_read_its_sidecars_keep_their_document_and_get_certific
     };
     let held = |name: &str| cluster.0.borrow().get(name).cloned();
     let later = Cluster::now() + jiff::SignedDuration::from_hours(24 * 21);
-    let later = secrets::plan(None, &own, &held, &sidecars, later).unwrap();
+    let later = secrets::plan(None, None, &own, &held, &sidecars, later).unwrap();
     assert!(later.outside.is_empty(), "what people copied stays");
     let later = secret(&later);
     let document = text(&first, "sidecar.json").unwrap();

@@ -29,20 +29,20 @@ const KEPT: Duration = Duration::from_secs(600);
 
 /// How questions travel, the best way first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+enum LookupWay {
     Edns,
     /// By UDP too, with TCP for what is truncated.
     WithoutEdns,
     Tcp,
 }
 
-const WAYS: [Way; 3] = [Way::Edns, Way::WithoutEdns, Way::Tcp];
+const WAYS: [LookupWay; 3] = [LookupWay::Edns, LookupWay::WithoutEdns, LookupWay::Tcp];
 
 /// Asks the resolvers of a network.
 pub(super) struct Lookups {
-    by_way: Vec<(Way, TokioResolver)>,
+    by_way: Vec<(LookupWay, TokioResolver)>,
     /// The way that brought an answer where those before it brought none, and when.
-    found: Mutex<Option<(Way, Instant)>>,
+    found: Mutex<Option<(LookupWay, Instant)>>,
 }
 
 impl Lookups {
@@ -51,7 +51,7 @@ impl Lookups {
     pub(super) fn new(upstreams: &Upstreams, hosts: ResolveHosts) -> Result<Self, DnsError> {
         let ways = WAYS
             .into_iter()
-            .filter(|way| !upstreams.tcp_alone || *way == Way::Tcp);
+            .filter(|way| !upstreams.tcp_alone || *way == LookupWay::Tcp);
         let by_way = ways
             .map(|way| Ok((way, resolver(upstreams, hosts, way)?)))
             .collect::<Result<_, _>>()?;
@@ -80,12 +80,12 @@ impl Lookups {
         Err(fault.unwrap_or(NetError::NoConnections))
     }
 
-    fn found(&self) -> Option<Way> {
+    fn found(&self) -> Option<LookupWay> {
         let (way, since) = (*self.found.lock())?;
         (since.elapsed() < KEPT).then_some(way)
     }
 
-    fn note(&self, way: Way) {
+    fn note(&self, way: LookupWay) {
         let mut found = self.found.lock();
         let is_best = self.by_way.first().is_some_and(|(best, _)| *best == way);
         match *found {
@@ -109,7 +109,7 @@ fn is_no_answer(cause: &NetError) -> bool {
 fn resolver(
     upstreams: &Upstreams,
     hosts: ResolveHosts,
-    way: Way,
+    way: LookupWay,
 ) -> Result<TokioResolver, DnsError> {
     let servers = upstreams.addresses.iter().map(|address| {
         let port = |mut connection: ConnectionConfig| {
@@ -118,8 +118,8 @@ fn resolver(
         };
         let mut server = NameServerConfig::udp_and_tcp(address.ip());
         server.connections = match way {
-            Way::Tcp => vec![port(ConnectionConfig::tcp())],
-            Way::Edns | Way::WithoutEdns => {
+            LookupWay::Tcp => vec![port(ConnectionConfig::tcp())],
+            LookupWay::Edns | LookupWay::WithoutEdns => {
                 vec![port(ConnectionConfig::udp()), port(ConnectionConfig::tcp())]
             }
         };
@@ -129,8 +129,8 @@ fn resolver(
     let mut options = ResolverOpts::default();
     options.use_hosts_file = hosts;
     options.timeout = TIMEOUT;
-    options.attempts = usize::from(way == Way::Edns);
-    options.edns0 = way == Way::Edns;
+    options.attempts = usize::from(way == LookupWay::Edns);
+    options.edns0 = way == LookupWay::Edns;
     options.cache_size = 0;
     TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
         .with_options(options)

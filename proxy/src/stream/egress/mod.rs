@@ -5,10 +5,12 @@
 //! they were written. Knows no socket: `stream` writes what [`SendBuffer::fronts`] shows.
 
 mod blame;
+mod questions;
+mod returned;
 mod written_sizes;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     io::IoSlice,
     sync::Arc,
     time::{Duration, Instant},
@@ -21,7 +23,7 @@ use crate::{
     routing::{batch::Batch, route::Route, wake::Window},
 };
 pub use blame::Blame;
-use blame::LARGE;
+pub use returned::Returned;
 use written_sizes::WrittenSizes;
 
 /// Bytes that may be taken out of the queues before the socket has taken them.
@@ -34,23 +36,10 @@ const OWN_AHEAD: usize = 64 * 1024;
 const JOINED: usize = 8 * 1024;
 /// Pieces that are handed to the transport at once, at most.
 pub const FRONTS: usize = 8;
-/// Bytes of stanzas after which a peer is asked to acknowledge, or before, where a quarter of a queue is less.
-const UNASKED: usize = 256 * 1024;
-/// How long after the first of them at the latest.
-const ASK_AFTER: Duration = Duration::from_millis(5);
 
 /// Bytes of errors that may be unconfirmed before more are made: a whole queue of them at once would
 /// keep a server inside from confirming anything for longer than it has time to.
 const ERRORS_AHEAD: usize = 256 * 1024;
-
-/// How often a stanza may be handed to a stream beside others: once, and once more when that stream died.
-const TOGETHER: u8 = 2;
-/// How often in all: the last time with nothing beside it, where it may be what streams end over.
-const IN_ALL: u8 = 3;
-
-/// Of what a stream had not confirmed that ended a second time without a word so many stanzas go alone: a
-/// peer reads in order, and the rest need not wait for the answer to each.
-const SEARCHED: usize = 256;
 
 /// Before a peer is asked again that answered, but confirmed nothing more: it waits itself.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -118,18 +107,6 @@ enum Flush {
     /// All that it took has left.
     Done,
     Due,
-}
-
-/// Everything of one route that was in custody of a stream that has ended.
-#[derive(Debug)]
-pub struct Returned {
-    pub route: Arc<Route>,
-    /// Goes first on the next stream, in order.
-    pub again: Vec<Batch>,
-    /// Sent as often as anything is.
-    pub lost: Vec<Batch>,
-    /// The peer ended the stream over them.
-    pub culprits: Vec<Batch>,
 }
 
 #[derive(Debug)]
@@ -428,50 +405,6 @@ impl SendBuffer {
         self.written.suspect(blame, now)
     }
 
-    /// Asks the peer what it has got, where it acknowledges and is not asked already. Not for each batch: a
-    /// question is a record and an answer, and confirms all before it. `at_once`: somebody waits for the answer.
-    pub fn ask(&mut self, at_once: bool, most_unasked: usize, now: Instant) {
-        let at_once = at_once
-            || self.unasked >= most_unasked.min(UNASKED)
-            || self.sends_alone()
-            || !self.window().takes_errors;
-        let Confirmation::Acks { acks, asked, again } = &mut self.confirmation else {
-            return;
-        };
-        if asked.is_some() || again.is_some_and(|again| now < again) {
-            return;
-        }
-        let due = *self.ask_due.get_or_insert(now + ASK_AFTER);
-        if now < due && !at_once {
-            return;
-        }
-        self.ask_due = None;
-        *asked = Some(now);
-        self.unasked = 0;
-        let mut out = Vec::new();
-        acks.write_request(&mut out);
-        self.control(out);
-    }
-
-    /// Whether the peer acknowledges by XEP-0198.
-    #[must_use]
-    pub fn has_acks(&self) -> bool {
-        matches!(self.confirmation, Confirmation::Acks { .. })
-    }
-
-    /// The stream ends: where something is unacknowledged, the peer is asked once more before the end.
-    pub fn ask_last(&mut self, now: Instant) {
-        if self.sent.is_empty() {
-            return;
-        }
-        if let Confirmation::Acks { acks, asked, .. } = &mut self.confirmation {
-            asked.get_or_insert(now);
-            let mut out = Vec::new();
-            acks.write_request(&mut out);
-            self.control(out);
-        }
-    }
-
     /// Whether the peer has confirmed anything on this stream.
     #[must_use]
     pub fn has_confirmed(&self) -> bool {
@@ -481,17 +414,6 @@ impl SendBuffer {
     /// Batches that were written whole.
     fn written(&self) -> usize {
         self.sent.len() - self.unwritten
-    }
-
-    /// Whether something was written of the first batch that is not written whole.
-    fn has_begun_the_next(&self) -> bool {
-        let at = self.pieces.iter().find_map(|piece| match piece {
-            Piece::Control(_) => None,
-            Piece::Stanzas { at, .. } => Some(*at),
-        });
-        let next = self.sent.get(self.written());
-        next.zip(at)
-            .is_some_and(|(next, at)| at > next.batch.unsettled_from())
     }
 
     /// Only for batches that were written whole.
@@ -589,100 +511,6 @@ impl SendBuffer {
             Confirmation::Acks { asked, .. } => *asked,
             Confirmation::Probe { asked, .. } => asked.map(|(_, _, since)| since),
         }
-    }
-
-    /// The stream is over: everything in custody, by route, in order. It goes out once more, unless
-    /// this was its second stream. Where the peer ended it over something that it was sent, or the second
-    /// time without a word, what it may have read goes one stanza at a time, so that another end says which
-    /// it was; one that is large where no other is does not go again at all.
-    pub fn hand_back(&mut self, blame: Blame, now: Instant) -> Vec<Returned> {
-        let mut by_route: Vec<Returned> = Vec::new();
-        let mut places: HashMap<*const Route, usize> = HashMap::new();
-        // The first that is not written whole may have been read in part, where a part of it was written.
-        let read = self.written() + usize::from(self.has_begun_the_next());
-        let too_large = match blame {
-            Blame::Size => self.too_large(read),
-            Blame::Nothing | Blame::Unsaid | Blame::Content | Blame::Unread => None,
-        };
-        let mut searched = 0;
-        for (
-            index,
-            Sent {
-                route, mut batch, ..
-            },
-        ) in self.sent.drain(..).enumerate()
-        {
-            let at = *places.entry(Arc::as_ptr(&route)).or_insert_with(|| {
-                by_route.push(Returned {
-                    route,
-                    again: Vec::new(),
-                    lost: Vec::new(),
-                    culprits: Vec::new(),
-                });
-                by_route.len() - 1
-            });
-            let own = &mut by_route[at];
-            batch.arrived = now;
-            if index >= read {
-                // The peer has seen nothing of it.
-                batch.sendings -= 1;
-                own.again.push(batch);
-                continue;
-            }
-            let (was_alone, sendings) = (batch.is_suspect, batch.sendings);
-            let blamed = match blame {
-                Blame::Nothing => false,
-                // Once may be a restart. What went alone has been found, or had its last time.
-                Blame::Unsaid => !was_alone && sendings == TOGETHER && searched < SEARCHED,
-                Blame::Content | Blame::Unread | Blame::Size => true,
-            };
-            let goes_on = blame == Blame::Unsaid && searched >= SEARCHED;
-            let most = if was_alone || goes_on {
-                IN_ALL
-            } else {
-                TOGETHER
-            };
-            if !blamed && sendings < most {
-                own.again.push(batch);
-            } else if !blamed || sendings > IN_ALL {
-                own.lost.push(batch);
-            } else {
-                for mut stanza in own.route.split(batch) {
-                    searched += 1;
-                    let is_too_large = too_large.is_some_and(|least| stanza.largest() >= least);
-                    stanza.is_suspect = true;
-                    if was_alone || is_too_large {
-                        own.culprits.push(stanza);
-                    } else if sendings < IN_ALL {
-                        own.again.push(stanza);
-                    } else {
-                        own.lost.push(stanza);
-                    }
-                }
-            }
-        }
-        self.pieces.clear();
-        self.ahead = 0;
-        self.own_ahead = 0;
-        self.unwritten = 0;
-        self.uncounted = 0;
-        self.errors = 0;
-        by_route
-    }
-
-    /// The size of the one stanza, of the first `read` batches, that is large and twice as large as any
-    /// other.
-    fn too_large(&self, read: usize) -> Option<usize> {
-        let mut sizes: Vec<_> = self
-            .sent
-            .iter()
-            .take(read)
-            .flat_map(|sent| sent.batch.sizes())
-            .collect();
-        sizes.sort_unstable();
-        let largest = sizes.pop()?;
-        let next = sizes.pop().unwrap_or_default();
-        (largest >= LARGE && largest >= 2 * next).then_some(largest)
     }
 }
 

@@ -82,7 +82,7 @@ pub struct Receiver {
 
 /// What a queue takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Room {
+enum QueueRoom {
     /// So many bytes.
     Bytes(usize),
     /// Nothing: others of the stream go on, and what comes for this pair is answered.
@@ -145,9 +145,9 @@ impl Receiver {
         let mut full = false;
         if !has_room {
             match self.room_of(config, index, stanza.text.len()) {
-                Room::Bytes(bytes) => self.room = bytes,
-                Room::Full if self.carried.len() > 1 => full = true,
-                Room::Full | Room::Unanswerable => {
+                QueueRoom::Bytes(bytes) => self.room = bytes,
+                QueueRoom::Full if self.carried.len() > 1 => full = true,
+                QueueRoom::Full | QueueRoom::Unanswerable => {
                     self.flush(context, now);
                     // The room may be taken up by what was just flushed, or have come in between.
                     let carried = &self.carried[index];
@@ -216,7 +216,7 @@ impl Receiver {
     }
 
     /// What there is room for of the pair at `index`, where it has to take so many bytes now.
-    fn room_of(&self, config: &ActiveConfig, index: usize, bytes: usize) -> Room {
+    fn room_of(&self, config: &ActiveConfig, index: usize, bytes: usize) -> QueueRoom {
         let carried = &self.carried[index];
         let (limit, share) = (queue(config), &carried.share);
         let whole = config.document.settings.queue_total_bytes;
@@ -224,7 +224,7 @@ impl Receiver {
         // A peer that does not take its errors gets no more of them, and neither does a partner whose
         // errors alone overfill its share.
         if carried.back.held() > limit || share.is_overfull(whole) {
-            return Room::Unanswerable;
+            return QueueRoom::Unanswerable;
         }
         let collected = match index == self.current {
             true => self.builder.len(),
@@ -234,9 +234,9 @@ impl Receiver {
         let held = queued + collected;
         // An empty queue takes any stanza: there will never be more room.
         if held > 0 && held + bytes > limit || share.is_full(whole) {
-            return Room::Full;
+            return QueueRoom::Full;
         }
-        Room::Bytes(limit.saturating_sub(queued))
+        QueueRoom::Bytes(limit.saturating_sub(queued))
     }
 
     /// A stanza that broke a limit and was skipped: answered, where its like is. `false`: this stream

@@ -410,33 +410,25 @@ impl Question<'_> {
         algorithms: &[&dyn SignatureVerificationAlgorithm],
     ) -> Result<(), webpki::Error> {
         let end_entity = EndEntityCert::try_from(&chain[0])?;
+        let seconds = u64::try_from(self.now.as_second()).unwrap_or_default();
+        let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
         let verify = |usage: KeyUsage| {
-            let seconds = u64::try_from(self.now.as_second()).unwrap_or_default();
+            let rest = &chain[1..];
             end_entity
-                .verify_for_usage(
-                    algorithms,
-                    anchors,
-                    &chain[1..],
-                    UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds)),
-                    usage,
-                    None,
-                    None,
-                )
+                .verify_for_usage(algorithms, anchors, rest, now, usage, None, None)
                 .map(|_| ())
         };
-        let lacks_use = |verdict: &Result<(), webpki::Error>| {
-            matches!(verdict, Err(webpki::Error::RequiredEkuNotFoundContext(_)))
-        };
-        let verdict = verify(KeyUsage::server_auth());
-        if !lacks_use(&verdict) {
-            return verdict;
-        }
         // RFC 5280 section 4.2.1.12: whoever names any use need name no other.
-        let any = verify(KeyUsage::required_if_present(ANY_EXTENDED_KEY_USAGE));
-        if self.role == Role::Client && lacks_use(&any) {
-            return verify(KeyUsage::client_auth());
+        let any = KeyUsage::required_if_present(ANY_EXTENDED_KEY_USAGE);
+        let others = [any, KeyUsage::client_auth()];
+        let may = 1 + usize::from(self.role == Role::Client);
+        let mut verdict = verify(KeyUsage::server_auth());
+        for usage in others.into_iter().take(may) {
+            if matches!(verdict, Err(webpki::Error::RequiredEkuNotFoundContext(_))) {
+                verdict = verify(usage);
+            }
         }
-        any
+        verdict
     }
 
     fn fault(&self, cause: &webpki::Error) -> CertificateFault {

@@ -126,6 +126,7 @@ async fn next_status(context: &Context, statuses: &mut mpsc::UnboundedReceiver<V
     tokio::select! {
         () = queue.run(&context.caches) => unreachable!("it runs until dropped"),
         written = statuses.recv() => written.unwrap(),
+        // What never comes has no other end.
         () = tokio::time::sleep(Duration::from_secs(30)) => panic!("no status is written"),
     }
 }

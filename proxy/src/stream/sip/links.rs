@@ -61,12 +61,20 @@ pub(super) enum LinkCommand {
         slot: AcceptedSlot,
     },
     /// What the link dialled for came of it.
-    Dialled(Result<Dialled, Failure>),
+    Dialled(DialReport),
     ConfigChanged,
     /// Who watches users of its domains, as the contacts know it: each with whom they watch.
     Watched(Vec<TwoPeople>),
     /// End in order, within the time of a closing handshake.
     End,
+}
+
+/// What came of dialling once.
+#[derive(Debug)]
+pub(super) struct DialReport {
+    pub(super) outcome: Result<Dialled, Failure>,
+    /// Servers that took a connection and said nothing.
+    pub(super) silent: Vec<SocketAddr>,
 }
 
 /// A connection that the edge opened, and whose server has proved itself.

@@ -27,6 +27,7 @@ mod phase;
 mod presence;
 mod server_notes;
 mod sessions;
+mod silent_servers;
 mod typing;
 mod users_watching;
 mod watching_partners;

@@ -1,5 +1,7 @@
 //! The task of one link: it moves bytes, keeps time, and gives to each side what the other has.
 
+mod ending;
+
 use std::{
     future::poll_fn,
     io,
@@ -13,18 +15,19 @@ use xmpp_edge_crds::verdict::Direction;
 use super::{
     answering::Answering,
     asking::{AnswerNews, Asking},
-    connection::{LinkIo, of_end},
+    connection::LinkIo,
     connections::LinkConnections,
     dial,
     dialled::{DialledConnections, REDIAL, SignOfLife},
     intake::{IntakeMode, StanzaIntake, StanzaReceivers},
     link_settings::{LinkMoment, LinkSettings},
-    links::{AcceptedSlot, Dialled, LinkCommand, LinkHandle},
+    links::{AcceptedSlot, DialReport, Dialled, LinkCommand, LinkHandle},
     outward::Outward,
     phase::LinkPhase,
     presence::LinkPresence,
     server_notes::{self, ServerNotes},
     sessions::LinkSessions,
+    silent_servers::SilentServers,
     watching_partners::PresenceNews,
 };
 use crate::{
@@ -35,12 +38,11 @@ use crate::{
         route_slots::RouteSlots,
     },
     sip::{
-        connection::{ConnectionEnd, ConnectionStep, ReceivedResponse},
+        connection::{ConnectionStep, ReceivedResponse},
         method::SipMethod,
         transaction::LinkConnection,
     },
     stream::context::StreamContext,
-    telemetry::log_limiter::limited,
     tls::Transport,
 };
 
@@ -61,6 +63,7 @@ struct SipLink {
     tag: String,
     connections: LinkConnections,
     dialled: DialledConnections,
+    silent: SilentServers,
     routes: RouteSlots,
     intake: StanzaIntake,
     asking: Asking,
@@ -106,6 +109,7 @@ impl SipLink {
             handle,
             tag,
             dialled: DialledConnections::new(now),
+            silent: SilentServers::default(),
             routes: RouteSlots::default(),
             intake: StanzaIntake::default(),
             asking: Asking::new(now),
@@ -196,12 +200,19 @@ impl SipLink {
             } => {
                 self.connect(*transport, Some(address), Some(slot), now);
             }
-            LinkCommand::Dialled(Ok(Dialled { transport, address })) => {
-                let id = self.connect(*transport, address, None, now);
-                self.dialled.opened(id, now);
-                self.ask_options(id, now);
+            LinkCommand::Dialled(DialReport { outcome, silent }) => {
+                for address in silent {
+                    self.silent.silent(address, now);
+                }
+                match outcome {
+                    Ok(Dialled { transport, address }) => {
+                        let id = self.connect(*transport, address, None, now);
+                        self.dialled.opened(id, now);
+                        self.ask_options(id, now);
+                    }
+                    Err(failure) => self.dial_failed(failure, now),
+                }
             }
-            LinkCommand::Dialled(Err(failure)) => self.dial_failed(failure, now),
             LinkCommand::ConfigChanged => {
                 self.config = self.context.config();
                 self.outward.config_changed();
@@ -268,7 +279,11 @@ impl SipLink {
         let limit = self.context.router.queue_timeout();
         for id in &expired.silent {
             let text = format!("the SIP server gave no answer in {} s", limit.as_secs());
-            self.note("OptionsTimeout", text.clone());
+            let address = self.address_of(*id);
+            self.note("OptionsTimeout", text.clone(), address);
+            if let Some(address) = address {
+                self.silent.silent(address, now);
+            }
             self.lose(*id, Failure::new(FailureKind::Unreachable, text), now);
         }
         for id in self.dialled.unasked().collect::<Vec<_>>() {
@@ -280,8 +295,7 @@ impl SipLink {
         }
         let dial_at = self.dialled.dial_at(self.asking.waiting());
         if self.phase.is_open() && dial_at.is_some_and(|at| now >= at) {
-            self.dialled.dialling();
-            dial::begin(&self.context, &self.config, &self.settings, &self.handle);
+            self.dial(now);
         }
         if now >= self.look {
             self.look = now + IDLE_LOOK;
@@ -295,6 +309,19 @@ impl SipLink {
                 partners.look(&self.context, &self.handle);
             }
         }
+    }
+
+    fn dial(&mut self, now: Instant) {
+        // Where one is dialled beside these, they have said nothing for too long.
+        let greeting: Vec<_> = self.dialled.greeting().collect();
+        for id in greeting {
+            if let Some(address) = self.address_of(id) {
+                self.silent.silent(address, now);
+            }
+        }
+        self.dialled.dialling();
+        let (context, last) = (&self.context, self.silent.last(now));
+        dial::begin(context, &self.config, &self.settings, &self.handle, last);
     }
 
     fn deadline(&self, now: Instant) -> Instant {
@@ -393,6 +420,10 @@ impl SipLink {
         let moment = Self::moment(&self.context, &self.config, &self.settings, now);
         match news {
             AnswerNews::Alive(id) => {
+                let address = self.address_of(id);
+                if let Some(address) = address {
+                    self.silent.answered(address);
+                }
                 let sign = self.dialled.alive(id);
                 self.notes.alive(&moment, address, sign);
                 if sign == SignOfLife::Reached {
@@ -464,6 +495,11 @@ impl SipLink {
 
     fn dial_failed(&mut self, failure: Failure, now: Instant) {
         self.dialled.failed(now);
+        self.is_away(failure, now);
+    }
+
+    /// Where none of several connections stands, for this reason, it is known to whoever asks.
+    fn is_away(&self, failure: Failure, now: Instant) {
         if self.dialled.is_reached() {
             return;
         }
@@ -475,117 +511,18 @@ impl SipLink {
         self.handle.lost(failure);
     }
 
-    fn ended(&mut self, id: LinkConnection, end: ConnectionEnd, now: Instant) {
-        if let ConnectionEnd::Frame(fault) = end {
-            self.context.metrics.connection_refused(fault.label());
-            if self.dialled.has(id) {
-                self.note("NotSip", end.to_string());
-            }
-        }
-        self.lose(id, of_end(&end.to_string()), now);
-    }
-
-    fn connection_failed(&mut self, id: LinkConnection, error: &io::Error) {
-        self.lose(id, of_end(&error.to_string()), Instant::now());
-    }
-
-    /// The connection is over. What was asked on it goes on the next one.
-    fn lose(&mut self, id: LinkConnection, failure: Failure, now: Instant) {
-        let Some(io) = self.connections.remove(id) else {
-            return;
-        };
-        limited!(
-            info,
-            self.context.log.lines_of("SIP", "ConnectionEnded"),
-            gateway = self.settings.name(), address = ?io.address, cause = &*failure.text,
-            "a connection with the SIP server ended"
-        );
-        self.context.tasks.spawn(io.farewell());
-        self.answering.connection_lost(id);
-        let was_first = self.dialled.first() == Some(id);
-        if !self.dialled.remove(id) {
-            return;
-        }
-        self.dial_failed(failure, now);
-        let moment = Self::moment(&self.context, &self.config, &self.settings, now);
-        if was_first {
-            // Whoever misses them says so once more, or finds no session.
-            self.sessions.take_written();
-            self.presence
-                .connection_lost(&moment, &mut self.outward, id);
-        }
-        if !self.dialled.is_reached() {
-            return self.hand_back(&[id], now);
-        }
-        self.asking.go_on(&moment, id);
-        if was_first {
-            self.presence.partners.server_back(now);
-        }
-    }
-
-    fn hand_back(&mut self, ids: &[LinkConnection], now: Instant) {
-        let moment = Self::moment(&self.context, &self.config, &self.settings, now);
-        let (router, wake) = (&self.context.router, self.handle.task.waker());
-        // One of them has nothing: what waits for the server is asked as soon as it is reached.
-        let returned = self.asking.hand_back(&moment, ids);
-        for (route, batches) in returned.into_iter().chain(self.intake.hand_back()) {
-            router.detach(&route, wake, batches);
-        }
-        // Those that are detached already have nothing more to give.
-        for route in self.routes.end() {
-            router.detach(&route, wake, Vec::new());
-        }
-        wake.forget_routes();
-    }
-
-    /// What was opened because much waited is closed once it does not, and nothing is in work there.
-    fn leave_idle_connections(&mut self) {
-        for id in self.dialled.dispensable(self.asking.waiting()) {
-            if self.asking.load(id) == 0
-                && !self.answering.owes_on(id)
-                && let Some(io) = self.connections.remove(id)
-            {
-                self.dialled.remove(id);
-                self.answering.connection_lost(id);
-                self.context.tasks.spawn(io.farewell());
-            }
-        }
-    }
-
-    fn note(&self, outcome: &'static str, text: String) {
+    fn note(&self, outcome: &'static str, text: String, address: Option<SocketAddr>) {
         let moment = Self::moment(&self.context, &self.config, &self.settings, Instant::now());
-        moment.note(outcome, text, self.dialled_address());
+        moment.note(outcome, text, address);
     }
 
+    fn address_of(&self, id: LinkConnection) -> Option<SocketAddr> {
+        self.connections.get(id)?.address
+    }
+
+    /// Of the server that requests go to.
     fn dialled_address(&self) -> Option<SocketAddr> {
-        self.connections.get(*self.dialled.ids().first()?)?.address
-    }
-
-    fn finish(mut self) {
-        let now = Instant::now();
-        self.handle.lost(of_end("the link ends"));
-        self.handle.task.close();
-        self.hand_back(&self.dialled.ids(), now);
-        let moment = Self::moment(&self.context, &self.config, &self.settings, now);
-        if !self.context.stopping.is_cancelled() {
-            // Another link, or none: what this one told of its users nobody would take back.
-            let LinkPresence {
-                partners, ledger, ..
-            } = &mut self.presence;
-            partners.withdraw(&moment, &mut self.outward, ledger);
-        }
-        self.presence.report_end(&moment);
-        self.sessions.end(&moment);
-        self.sessions.report(&moment);
-        let ended = self.sessions.take_written();
         let first = self.dialled.first();
-        if let Some(io) = first.and_then(|id| self.connections.get_mut(id)) {
-            ended.iter().for_each(|bytes| io.write(bytes));
-        }
-        self.write_answers();
-        for io in self.connections.take_all() {
-            self.context.tasks.spawn(io.farewell());
-        }
-        self.context.sip.leave(&self.handle);
+        self.address_of(first.or_else(|| self.dialled.greeting().next())?)
     }
 }

@@ -14,7 +14,6 @@ use xmpp_edge_crds::verdict::Direction;
 
 use super::{
     connection::LinkIo,
-    dialled,
     link_settings::{LinkMoment, OwnRequest},
     outgoing::{AskedAbout, MessageTranslator, ReceiptWanted, TranslatedRequest},
     sessions::{InviteOutcome, LinkSessions, MessageWay},
@@ -33,16 +32,15 @@ use crate::{
         message::{self, StanzaAddresses},
         method::SipMethod,
         session::{Invitation, SessionNumber},
+        share::{SharedRoom, SipShare},
         transaction::{Answered, ClientTransactions, LinkConnection, Started},
-        turns::{MessageTurns, TwoPeople},
+        turns::{BegunMessage, MessageTurns, TwoPeople},
     },
     xml::Element,
 };
 
-/// Requests in work at a time on one connection, each of other people.
-const IN_WORK: usize = 64;
-/// The same of all connections.
-const ALL_IN_WORK: usize = IN_WORK * dialled::MOST;
+/// Requests in work at a time on one connection, each of other people; a quarter of one partner object.
+const IN_WORK: usize = 256;
 /// A stanza goes on so many connections, one after the other.
 const SENDINGS: u8 = 2;
 /// Between two looks at what waits for its turn.
@@ -53,8 +51,8 @@ const LOOK: Duration = Duration::from_millis(250);
 pub(super) struct Asking {
     turns: MessageTurns<WaitingStanza>,
     transactions: ClientTransactions<OwnTicket>,
-    /// How many are in work on each connection.
-    loads: HashMap<LinkConnection, usize>,
+    /// What is in work on each connection.
+    loads: HashMap<LinkConnection, SharedRoom>,
     translator: MessageTranslator,
     /// Number of the next stanza, in the order in which they came.
     next: u64,
@@ -84,6 +82,7 @@ enum OwnTicket {
 #[derive(Debug)]
 struct AskedMessage {
     people: TwoPeople,
+    share: SipShare,
     stanza: WaitingStanza,
     about: AskedAbout,
     inside: Option<SessionNumber>,
@@ -124,7 +123,7 @@ impl ExpiredRequests {
 impl Asking {
     pub(super) fn new(now: Instant) -> Self {
         Self {
-            turns: MessageTurns::new(ALL_IN_WORK),
+            turns: MessageTurns::default(),
             transactions: ClientTransactions::default(),
             loads: HashMap::new(),
             translator: MessageTranslator::default(),
@@ -134,7 +133,13 @@ impl Asking {
     }
 
     /// A message of these people, which waits for its turn.
-    pub(super) fn push(&mut self, people: TwoPeople, route: Arc<Route>, batch: Batch) {
+    pub(super) fn push(
+        &mut self,
+        moment: &LinkMoment<'_>,
+        people: TwoPeople,
+        route: Arc<Route>,
+        batch: Batch,
+    ) {
         let number = self.next;
         self.next += 1;
         let waiting = WaitingStanza {
@@ -143,7 +148,8 @@ impl Asking {
             number,
             only: None,
         };
-        self.turns.push(people, waiting);
+        let share = SipShare::of(moment.partner(people.from.domain()));
+        self.turns.push(people, share, waiting);
     }
 
     /// Writes what has its turn, as far as the connection takes it.
@@ -153,10 +159,17 @@ impl Asking {
         sessions: &mut LinkSessions,
         io: &mut LinkIo,
     ) {
-        while io.takes_more() && self.load(io.id) < IN_WORK {
-            let Some((people, mut stanza)) = self.turns.begin_next() else {
+        while io.takes_more() {
+            let load = self.loads.get(&io.id);
+            let may = |share: &SipShare| load.is_none_or(|load| load.has_room(share));
+            let Some(begun) = self.turns.begin_next(may) else {
                 return;
             };
+            let BegunMessage {
+                people,
+                share,
+                message: mut stanza,
+            } = begun;
             let bytes = stanza.batch.unsettled();
             let translator = &mut self.translator;
             match translator.request_of(moment, sessions, &people, &bytes, stanza.only) {
@@ -170,14 +183,17 @@ impl Asking {
                     } = translated;
                     io.write(&request.bytes);
                     stanza.batch.sendings += 1;
+                    let load = self.loads.entry(io.id);
+                    let load = load.or_insert_with(|| SharedRoom::new(IN_WORK));
+                    load.take(&share);
                     let asked = Box::new(AskedMessage {
                         people,
+                        share,
                         stanza,
                         about,
                         inside,
                         connection: io.id,
                     });
-                    *self.loads.entry(io.id).or_default() += 1;
                     let ticket = match invitation {
                         Some(invitation) => OwnTicket::Invite(asked, invitation.into()),
                         None => OwnTicket::Message(asked),
@@ -413,7 +429,7 @@ impl Asking {
             let lost = self.lost(moment, *connection).into_iter();
             waiting.extend(lost.map(|message| message.stanza));
         }
-        let turns = std::mem::replace(&mut self.turns, MessageTurns::new(ALL_IN_WORK));
+        let turns = std::mem::take(&mut self.turns);
         waiting.extend(turns.into_waiting());
         waiting.sort_by_key(|stanza| stanza.number);
         let mut by_route: Vec<(Arc<Route>, Vec<Batch>)> = Vec::new();
@@ -471,14 +487,14 @@ impl Asking {
 
     /// How many are in work on this connection.
     pub(super) fn load(&self, connection: LinkConnection) -> usize {
-        self.loads.get(&connection).copied().unwrap_or_default()
+        self.loads.get(&connection).map_or(0, SharedRoom::taken)
     }
 
     /// It is in work no more.
     fn is_over(&mut self, message: &AskedMessage) {
         if let Some(load) = self.loads.get_mut(&message.connection) {
-            *load -= 1;
-            if *load == 0 {
+            load.give_back(&message.share);
+            if load.taken() == 0 {
                 self.loads.remove(&message.connection);
             }
         }

@@ -6,7 +6,7 @@ use super::silent_servers::SPEAKS_WITHIN;
 use crate::sip::transaction::LinkConnection;
 
 /// Most at a time.
-pub(super) const MOST: usize = 4;
+const MOST: usize = 4;
 /// While more requests than these wait, there is one more.
 const MANY: usize = 64;
 /// Between two tries to reach the server.

@@ -227,7 +227,8 @@ impl StanzaIntake {
                 };
                 match (address(&stanza.from), address(&stanza.to)) {
                     (Some(from), Some(to)) => {
-                        asking.push(TwoPeople { from, to }, Arc::clone(route), batch);
+                        let people = TwoPeople { from, to };
+                        asking.push(moment, people, Arc::clone(route), batch);
                     }
                     _ => router.bounce(route, batch, &malformed_address()),
                 }

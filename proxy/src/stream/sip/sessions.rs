@@ -25,9 +25,10 @@ use crate::{
         dialog::Dialog,
         method::SipMethod,
         session::{
-            EndedSession, Invitation, MAX_SESSIONS, NoSessionRoom, SessionNumber, SessionShare,
-            Sessions, TypingForm, accepted, offer, read_activity,
+            EndedSession, Invitation, MAX_SESSIONS, NoSessionRoom, SessionNumber, Sessions,
+            TypingForm, accepted, offer, read_activity,
         },
+        share::SipShare,
         turns::TwoPeople,
         wire::{HeaderName, NameAddr, SipResponse, SipWriter, WriteFault},
     },
@@ -414,8 +415,8 @@ impl LinkSessions {
 }
 
 /// `people`: R and U.
-fn share(moment: &LinkMoment<'_>, people: &TwoPeople) -> SessionShare {
-    SessionShare::of(moment.partner(people.from.domain()))
+fn share(moment: &LinkMoment<'_>, people: &TwoPeople) -> SipShare {
+    SipShare::of(moment.partner(people.from.domain()))
 }
 
 /// What R's side says of its media to U's INVITE, and how U hears of typing.

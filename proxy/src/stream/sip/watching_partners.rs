@@ -27,6 +27,7 @@ use crate::{
         notifier::EVENT,
         pidf,
         presence::{PresenceType, device_stanza, presence_stanza},
+        share::SipShare,
         subscription::SubscriptionState,
         turns::TwoPeople,
         watcher::{
@@ -147,18 +148,19 @@ impl PartnersWatching {
         }
     }
 
-    /// The next SUBSCRIBE whose time has come.
+    /// The next SUBSCRIBE whose time has come, of those accounts that `may`.
     pub(super) fn next_request(
         &mut self,
         moment: &LinkMoment<'_>,
         by: SentBy<'_>,
+        may: impl Fn(&SipShare) -> bool,
     ) -> Option<(WatchTicket, Result<Vec<u8>, WriteFault>)> {
         let fresh = || -> Box<str> { moment.config.dialback.new_stream_id().into() };
         let call = || CallKey {
             call_id: fresh(),
             tag: fresh(),
         };
-        let (ticket, ask) = self.watchers.ask(call, watch_moment(moment.now))?;
+        let (ticket, ask) = self.watchers.ask(call, watch_moment(moment.now), may)?;
         let written = self.write(moment, &ticket, &ask, by);
         Some((ticket, written))
     }
@@ -268,8 +270,8 @@ impl PartnersWatching {
         self.watchers.next_alarm()
     }
 
-    pub(super) fn next_ask(&self) -> Option<Instant> {
-        self.watchers.next_ask()
+    pub(super) fn next_ask(&self, may: impl Fn(&SipShare) -> bool) -> Option<Instant> {
+        self.watchers.next_ask(may)
     }
 
     /// How many there are, and how many of them see somebody.

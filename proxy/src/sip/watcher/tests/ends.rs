@@ -38,6 +38,42 @@ fn sip_28_each_code_to_the_first_subscribe_has_its_end() {
 }
 
 #[test]
+fn a_404_for_who_was_let_watch_is_for_a_while_and_takes_nobody_off_a_roster() {
+    for code in [404, 410, 416, 484, 485, 604] {
+        let mut bench = Bench::active("a:there");
+        bench.now = 900;
+        bench.asks();
+        assert_eq!(bench.answers(code), NOTHING, "{code}");
+        assert_eq!(bench.asks().as_deref(), Some("new 1800"), "{code}");
+        assert_eq!(bench.answers(code), ["a:gone"], "{code}");
+        // R's server may ask for it meanwhile.
+        assert_eq!(bench.subscribes(), NOTHING, "{code}");
+        for next in [901, 903] {
+            assert_eq!(bench.next(), Some(next), "{code}");
+            bench.now = next;
+            assert_eq!(bench.asks().as_deref(), Some("new 1800"), "{code}");
+            assert_eq!(bench.answers(code), NOTHING, "{code}");
+        }
+        bench.now = 907;
+        bench.asks();
+        bench.answers(200);
+        let back = bench.notifies("active", document("a:there"));
+        assert_eq!(back, ["approved", "subscribed", "a:there"], "{code}");
+    }
+    // Who watched before a restart may see what was true then.
+    let mut bench = Bench::new();
+    bench.probes(None);
+    bench.asks();
+    assert_eq!(bench.answers(404), ["unavailable"]);
+    bench.now = 1;
+    bench.asks();
+    assert_eq!(bench.answers(404), NOTHING);
+    bench.now = 3;
+    bench.asks();
+    assert_eq!(bench.answers(403), ["unsubscribed", "forget"]);
+}
+
+#[test]
 fn a_time_that_is_too_brief_is_asked_for_anew() {
     let mut bench = Bench::new();
     bench.subscribes();

@@ -52,6 +52,13 @@ impl Trouble {
         moment.now + self.pause(moment)
     }
 
+    /// When it is tried again though the server keeps what each try leaves there: as [`Self::later`], then each hour.
+    pub(super) fn much_later(&mut self, moment: WatchMoment) -> Instant {
+        let is_long = Duration::from_secs(1) * 2_u32.pow(self.failures.min(6)) > MOST_BACKOFF;
+        let pause = self.pause(moment);
+        moment.now + if is_long { HOUR } else { pause }
+    }
+
     /// There is no presence agent, or none for this.
     pub(super) fn in_an_hour(&mut self, moment: WatchMoment) -> Instant {
         self.begins(moment);

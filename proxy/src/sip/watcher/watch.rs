@@ -174,7 +174,17 @@ impl PresenceWatch {
             self.told.withdraw(out);
         }
         match &self.state {
-            PresenceWatchState::Opening(opening) if is_over(opening.notify_by) => self.anew(moment),
+            PresenceWatchState::Opening(opening) if is_over(opening.notify_by) => {
+                // What was granted stays there for its time, whatever the edge does.
+                let at = match opening.grant {
+                    Some(_) => {
+                        out.push(WatchOutput::NotifyMissing);
+                        self.trouble.much_later(moment)
+                    }
+                    None => self.trouble.later(moment),
+                };
+                self.state = PresenceWatchState::Apart(Apart { at });
+            }
             // Nothing was granted in all that time: what the other side has of it is over.
             PresenceWatchState::Standing(standing) if is_over(standing.ends) => self.anew(moment),
             PresenceWatchState::Leaving(leaving) if is_over(leaving.until) => {

@@ -45,15 +45,30 @@ use crate::{
 pub(super) struct PartnersWatching {
     watchers: Watchers,
     news: Vec<PresenceNews>,
+    way: NotifyWay,
     /// How many contacts there were when those who watch were looked for.
     contacts: Option<usize>,
 }
 
-/// What the SIP server does not let the edge do.
+/// What the SIP server does not let the edge do, or lets it do again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct PresenceNews {
-    pub(super) outcome: &'static str,
-    pub(super) code: StatusCode,
+pub(super) enum PresenceNews {
+    Refused {
+        outcome: &'static str,
+        code: StatusCode,
+    },
+    /// It granted a subscription, and no NOTIFY came.
+    NotifyMissing,
+    /// One came, after [`Self::NotifyMissing`].
+    NotifyCame,
+}
+
+/// Whether NOTIFYs come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NotifyWay {
+    /// As far as anybody knows.
+    Open,
+    Missing,
 }
 
 /// What R asks of U by presence.
@@ -70,6 +85,7 @@ impl PartnersWatching {
         Self {
             watchers: Watchers::new(expires),
             news: Vec::new(),
+            way: NotifyWay::Open,
             contacts: None,
         }
     }
@@ -111,7 +127,13 @@ impl PartnersWatching {
         let state = notified_state(received)?;
         let moment = watch_moment(moment.now);
         match self.watchers.take_notify(ledger, request, moment) {
-            Ok(number) => Ok((number, state)),
+            Ok(number) => {
+                if self.way == NotifyWay::Missing {
+                    self.way = NotifyWay::Open;
+                    self.news.push(PresenceNews::NotifyCame);
+                }
+                Ok((number, state))
+            }
             Err(fault) => Err(Refused::code(fault.code())),
         }
     }
@@ -359,11 +381,15 @@ impl PartnersWatching {
             WatchOutput::Forget => return,
             WatchOutput::EventRefused(code) => {
                 let outcome = server_notes::EVENT;
-                return self.news.push(PresenceNews { outcome, code });
+                return self.news.push(PresenceNews::Refused { outcome, code });
             }
             WatchOutput::AuthenticationDemanded(code) => {
                 let outcome = server_notes::AUTHENTICATION;
-                return self.news.push(PresenceNews { outcome, code });
+                return self.news.push(PresenceNews::Refused { outcome, code });
+            }
+            WatchOutput::NotifyMissing => {
+                self.way = NotifyWay::Missing;
+                return self.news.push(PresenceNews::NotifyMissing);
             }
         };
         if outward.send(moment, &pair_of(&back), &stanza, None) == OutwardOutcome::NoRoom {

@@ -86,15 +86,32 @@ fn a_time_that_is_too_brief_is_asked_for_anew() {
 }
 
 #[test]
-fn a_subscribe_without_a_notify_within_32_s_is_begun_anew() {
+fn a_subscribe_without_a_notify_within_32_s_is_told_and_begun_anew_ever_more_seldom() {
+    let mut bench = Bench::new();
+    bench.subscribes();
+    let mut waited = Vec::new();
+    for _ in 0..8 {
+        assert_eq!(bench.asks().as_deref(), Some("new 1800"));
+        bench.answers(200);
+        let end = bench.now + 32;
+        assert_eq!(bench.waits(end - 1), NOTHING);
+        assert_eq!(bench.next(), None);
+        assert_eq!(bench.waits(end), ["no notify"]);
+        let next = bench.next().expect("it goes on");
+        waited.push(next - bench.now);
+        bench.now = next;
+    }
+    assert_eq!(waited, [1, 2, 4, 8, 16, 32, 3_600, 3_600]);
+    bench.asks();
+    bench.answers(200);
+    let first = bench.notifies("active", document("a:there"));
+    assert_eq!(first, ["approved", "subscribed", "a:there"]);
+    // Nothing was granted.
     let mut bench = Bench::new();
     bench.subscribes();
     bench.asks();
-    bench.answers(200);
-    assert_eq!(bench.waits(31), NOTHING);
-    assert_eq!(bench.next(), None);
-    bench.waits(32);
-    assert_eq!(bench.asks().as_deref(), Some("new 1800"));
+    assert_eq!(bench.waits(32), NOTHING);
+    assert_eq!(bench.next(), Some(33));
 }
 
 #[test]

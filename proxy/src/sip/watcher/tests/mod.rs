@@ -53,6 +53,7 @@ fn word(output: &WatchOutput) -> String {
         WatchOutput::Unavailable => "unavailable".to_owned(),
         WatchOutput::Approved => "approved".to_owned(),
         WatchOutput::Forget => "forget".to_owned(),
+        WatchOutput::NotifyMissing => "no notify".to_owned(),
         WatchOutput::EventRefused(code) => format!("refused {}", code.get()),
         WatchOutput::AuthenticationDemanded(code) => format!("demanded {}", code.get()),
         WatchOutput::Device(device) => {

@@ -133,6 +133,7 @@ impl SipLink {
             }
             self.on_time(now);
             self.take_steps(now);
+            self.note_news(now);
             self.fill(now);
             self.write_answers();
             let moment = Self::moment(&self.context, &self.config, &self.settings, now);
@@ -403,15 +404,26 @@ impl SipLink {
             self.notes.answered(&moment, address, response);
         }
         if matches!(response.method, SipMethod::Notify | SipMethod::Subscribe) {
-            self.presence.answered(&moment, &mut self.outward, response);
-            for PresenceNews { outcome, code } in self.presence.partners.take_news() {
-                self.notes.refuses(&moment, address, outcome, code);
-            }
-            return;
+            return self.presence.answered(&moment, &mut self.outward, response);
         }
         let sessions = &mut self.sessions;
         if let Some(news) = self.asking.answered(&moment, sessions, received) {
             self.answered(news, now);
+        }
+    }
+
+    /// What the server does not let the edge do for presence, for who looks at the gateway.
+    fn note_news(&mut self, now: Instant) {
+        let address = self.dialled_address();
+        let moment = Self::moment(&self.context, &self.config, &self.settings, now);
+        for news in self.presence.partners.take_news() {
+            match news {
+                PresenceNews::Refused { outcome, code } => {
+                    self.notes.refuses(&moment, address, outcome, code);
+                }
+                PresenceNews::NotifyMissing => self.notes.is_silent(&moment, address),
+                PresenceNews::NotifyCame => self.notes.notifies(&moment, address),
+            }
         }
     }
 

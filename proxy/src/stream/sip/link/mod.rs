@@ -274,7 +274,13 @@ impl SipLink {
         self.presence.on_time(&moment, &mut self.outward);
         self.sessions.on_time(&moment);
         if let Some(away) = self.handle.away() {
-            self.intake.expire(&moment, &away);
+            let receivers = &mut StanzaReceivers {
+                asking: &mut self.asking,
+                answering: &mut self.answering,
+                presence: &mut self.presence,
+                outward: &mut self.outward,
+            };
+            self.intake.expire(&moment, &away, receivers);
         }
         let expired = self.asking.expire(&moment, &mut self.sessions);
         let limit = self.context.router.queue_timeout();
@@ -459,7 +465,7 @@ impl SipLink {
     fn fill(&mut self, now: Instant) {
         let moment = Self::moment(&self.context, &self.config, &self.settings, now);
         let first = self.dialled.first();
-        let mode = first.map_or(IntakeMode::Errors, |_| IntakeMode::All);
+        let mode = first.map_or(IntakeMode::Away, |_| IntakeMode::All);
         let receivers = &mut StanzaReceivers {
             asking: &mut self.asking,
             answering: &mut self.answering,

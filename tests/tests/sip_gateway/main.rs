@@ -3,6 +3,7 @@
 mod by_records;
 mod certificate;
 mod connections;
+mod edits;
 mod faults;
 mod inwards;
 mod kamailio;

@@ -14,9 +14,16 @@ use std::{
 use xmpp_edge_crds::{jid::BareJid, verdict::Direction};
 
 use super::{
-    answering::Answering, asking::Asking, inquiries, inside_error::InsideError,
-    link_settings::LinkMoment, linked_stanza::StanzaReader, outgoing::malformed_address,
-    outward::Outward, presence::LinkPresence,
+    answering::Answering,
+    asking::Asking,
+    inquiries,
+    inside_error::InsideError,
+    link_settings::LinkMoment,
+    linked_stanza::StanzaReader,
+    links::{LinkCommand, LinkHandle},
+    outgoing::malformed_address,
+    outward::Outward,
+    presence::LinkPresence,
 };
 use crate::{
     routing::{
@@ -84,6 +91,10 @@ pub(super) struct StanzaReceivers<'a> {
     pub(super) answering: &'a mut Answering,
     pub(super) presence: &'a mut LinkPresence,
     pub(super) outward: &'a mut Outward,
+    pub(super) handle: &'a LinkHandle,
+    /// Who has the gateway in place of this link: presence and errors are what it has to know. Messages go in order with
+    /// those that are in work here.
+    pub(super) successor: Option<&'a Arc<LinkHandle>>,
 }
 
 impl Default for StanzaIntake {
@@ -98,7 +109,8 @@ impl Default for StanzaIntake {
 }
 
 impl StanzaIntake {
-    fn take(
+    /// What a route gave.
+    pub(super) fn take(
         &mut self,
         moment: &LinkMoment<'_>,
         route: &Arc<Route>,
@@ -253,6 +265,8 @@ impl StanzaIntake {
             answering,
             presence,
             outward,
+            handle,
+            successor,
         } = receivers;
         let bytes = batch.unsettled();
         let Some((stanza, header)) = self.reader.stanza(&bytes) else {
@@ -261,6 +275,15 @@ impl StanzaIntake {
             batch.settle();
             return None;
         };
+        let is_message =
+            stanza.kind == StanzaKind::Message && stanza.type_.as_deref() != Some("error");
+        if let Some(successor) = successor
+            && !is_message
+        {
+            let command = LinkCommand::Stanza(Arc::clone(route), batch);
+            successor.task.tell(command);
+            return None;
+        }
         if mode != IntakeMode::All {
             let people = people_of(&stanza);
             let follows = mode == IntakeMode::Away
@@ -279,7 +302,7 @@ impl StanzaIntake {
                 if let Some(error) = error.as_ref().and_then(InsideError::of)
                     && !answering.error_came(moment, &error)
                 {
-                    metrics.sip_late_error();
+                    handle.errored(metrics, error);
                 }
                 batch.settle();
             }

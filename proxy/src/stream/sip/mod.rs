@@ -5,6 +5,7 @@
 //! does I/O and keeps time; what is said is known to [`crate::sip`].
 
 pub mod accept;
+mod accepted_slot;
 mod answering;
 mod asking;
 mod connection;
@@ -18,6 +19,7 @@ mod inquiries;
 mod inside_error;
 mod intake;
 pub mod link;
+mod link_numbers;
 mod link_settings;
 mod linked_stanza;
 pub mod links;

@@ -12,7 +12,9 @@ use std::{
 
 use xmpp_edge_crds::verdict::Direction;
 
+use self::ending::ENDING;
 use super::{
+    accepted_slot::AcceptedSlot,
     answering::Answering,
     asking::{AnswerNews, Asking},
     connection::LinkIo,
@@ -21,7 +23,7 @@ use super::{
     dialled::{DialledConnections, REDIAL, SignOfLife},
     intake::{IntakeMode, StanzaIntake, StanzaReceivers},
     link_settings::{LinkMoment, LinkSettings},
-    links::{AcceptedSlot, DialReport, Dialled, LinkCommand, LinkHandle},
+    links::{DialReport, Dialled, LinkCommand, LinkHandle},
     outward::Outward,
     phase::LinkPhase,
     presence::LinkPresence,
@@ -48,8 +50,6 @@ use crate::{
 
 /// After so much silence the server is asked whether it is there.
 const SILENCE: Duration = Duration::from_secs(60);
-/// What is in work may take so long to its end where the link is replaced by another one.
-const ENDING: Duration = Duration::from_secs(5);
 /// Between two looks at routes that are idle.
 const IDLE_LOOK: Duration = Duration::from_secs(60);
 
@@ -73,6 +73,8 @@ struct SipLink {
     notes: ServerNotes,
     sessions: LinkSessions,
     phase: LinkPhase,
+    /// The link that has the gateway in place of this one.
+    successor: Option<Arc<LinkHandle>>,
     look: Instant,
 }
 
@@ -105,7 +107,7 @@ impl SipLink {
             context: Arc::clone(context),
             config,
             settings: Arc::new(settings),
-            connections: LinkConnections::new(Arc::clone(&handle.figures)),
+            connections: LinkConnections::new(Arc::clone(&handle.figures), handle.numbers.clone()),
             handle,
             tag,
             dialled: DialledConnections::new(now),
@@ -118,6 +120,7 @@ impl SipLink {
             notes: ServerNotes::default(),
             sessions,
             phase: LinkPhase::Open,
+            successor: None,
             look: now + IDLE_LOOK,
         }))
     }
@@ -162,9 +165,9 @@ impl SipLink {
 
     /// As [`LinkConnections::poll`]: who has enough in work is read no further, but for the answers of the server's.
     fn moved(&mut self) -> impl Future<Output = Option<(LinkConnection, io::Error)>> {
-        let is_full = self.answering.is_full();
+        let reads_all = !self.answering.is_full() && self.successor.is_none();
         let (connections, dialled) = (&mut self.connections, &self.dialled);
-        poll_fn(move |cx| connections.poll(cx, |id| !is_full || dialled.has(id)))
+        poll_fn(move |cx| connections.poll(cx, |id| reads_all || dialled.has(id)))
     }
 
     fn moment<'a>(
@@ -184,7 +187,7 @@ impl SipLink {
     fn command(&mut self, command: LinkCommand, now: Instant) {
         match command {
             LinkCommand::Carry(ticket) => {
-                if !ticket.is_wanted() {
+                if !ticket.is_wanted() || !self.phase.asks() {
                     // Dropped, it gives its route back.
                     return;
                 }
@@ -199,6 +202,15 @@ impl SipLink {
                 address,
                 slot,
             } => {
+                if let Some(successor) = &self.successor {
+                    let command = LinkCommand::Accepted {
+                        transport,
+                        address,
+                        slot,
+                    };
+                    successor.task.tell(command);
+                    return;
+                }
                 self.connect(*transport, Some(address), Some(slot), now);
             }
             LinkCommand::Dialled(DialReport { outcome, silent }) => {
@@ -206,6 +218,7 @@ impl SipLink {
                     self.silent.silent(address, now);
                 }
                 match outcome {
+                    Ok(_) if !self.phase.asks() => {}
                     Ok(Dialled { transport, address }) => {
                         let id = self.connect(*transport, address, None, now);
                         self.dialled.opened(id, now);
@@ -224,6 +237,7 @@ impl SipLink {
                 self.sessions.follow_policy(&moment);
                 self.presence.partners.look(&self.context, &self.handle);
             }
+            LinkCommand::Watched(_) if self.successor.is_some() => {}
             LinkCommand::Watched(watched) => {
                 let moment = Self::moment(&self.context, &self.config, &self.settings, now);
                 let LinkPresence {
@@ -232,6 +246,21 @@ impl SipLink {
                 partners.resume(&moment, &mut self.outward, ledger, watched);
             }
             LinkCommand::End => self.begin_end(ENDING),
+            LinkCommand::Replaced(successor) => self.replaced(successor, now),
+            LinkCommand::HandedOver(io) => match &self.successor {
+                None => self.connections.adopt(*io),
+                Some(successor) => {
+                    successor.task.tell(LinkCommand::HandedOver(io));
+                }
+            },
+            LinkCommand::Answer(id, bytes) => self.write_answer(id, bytes),
+            LinkCommand::Stanza(route, batch) => self.passed_on(&route, batch, now),
+            LinkCommand::Errored(error) => {
+                let moment = Self::moment(&self.context, &self.config, &self.settings, now);
+                if !self.answering.error_came(&moment, &error) {
+                    self.handle.errored(&self.context.metrics, error);
+                }
+            }
         }
     }
 
@@ -246,28 +275,6 @@ impl SipLink {
             .add(transport, address, slot, &self.tag, now)
     }
 
-    /// Nothing more is taken; `within` so long what is in work ends.
-    fn begin_end(&mut self, within: Duration) {
-        let now = Instant::now();
-        self.answering.end();
-        self.presence.users.end(now);
-        self.phase.end_by(now + within);
-    }
-
-    fn is_over(&self, now: Instant) -> bool {
-        let LinkPhase::Ending(until) = self.phase else {
-            return false;
-        };
-        let is_idle = self.answering.is_idle()
-            && self.asking.is_idle()
-            && (self.presence.users.counts().0 == 0 || !self.dialled.is_reached())
-            // What waits for a server that is not reached waits for the next link, too.
-            && (!self.dialled.is_reached() || self.routes.routes().all(|own| own.held() == 0));
-        // While streams end, what they took in may still come here.
-        let is_needed = self.context.stopping.is_cancelled() && !self.context.streams.is_empty();
-        is_idle && !is_needed || now >= until
-    }
-
     fn on_time(&mut self, now: Instant) {
         let moment = Self::moment(&self.context, &self.config, &self.settings, now);
         self.answering.on_time(&moment, &mut self.outward);
@@ -279,6 +286,8 @@ impl SipLink {
                 answering: &mut self.answering,
                 presence: &mut self.presence,
                 outward: &mut self.outward,
+                handle: &self.handle,
+                successor: self.successor.as_ref(),
             };
             self.intake.expire(&moment, &away, receivers);
         }
@@ -360,7 +369,7 @@ impl SipLink {
         for id in self.connections.ids() {
             // Answers of the server's stand among what it asks on the connection that the edge opened.
             let is_dialled = self.dialled.has(id);
-            while is_dialled || !self.answering.is_full() {
+            while is_dialled || !self.answering.is_full() && self.successor.is_none() {
                 let Some(io) = self.connections.get_mut(id) else {
                     break;
                 };
@@ -471,6 +480,8 @@ impl SipLink {
             answering: &mut self.answering,
             presence: &mut self.presence,
             outward: &mut self.outward,
+            handle: &self.handle,
+            successor: self.successor.as_ref(),
         };
         let wake = self.handle.task.waker();
         self.intake
@@ -498,9 +509,16 @@ impl SipLink {
 
     fn write_answers(&mut self) {
         for (id, bytes) in self.answering.take_answers() {
-            if let Some(io) = self.connections.get_mut(id) {
-                io.write(&bytes);
-            }
+            self.write_answer(id, bytes);
+        }
+    }
+
+    /// Where the connection is: here, or at the link that has it from this one.
+    fn write_answer(&mut self, id: LinkConnection, bytes: Vec<u8>) {
+        if let Some(io) = self.connections.get_mut(id) {
+            io.write(&bytes);
+        } else if let Some(successor) = &self.successor {
+            successor.task.tell(LinkCommand::Answer(id, bytes));
         }
     }
 

@@ -41,24 +41,34 @@ async fn asked(
     .await
 }
 
-/// Answers whatever comes on all connections, and says what came by user, in order, until so many came.
-async fn answer_all(server: &SipServer, count: usize) -> Result<BTreeMap<String, Vec<String>>> {
-    let mut came: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    let mut total = 0;
-    while total < count {
+/// Answers whatever comes on all connections by the code that it gets, and says what came until so many did.
+async fn answer_each(
+    server: &SipServer,
+    count: usize,
+    code: impl Fn(&SipMessage) -> u16,
+) -> Result<Vec<SipMessage>> {
+    let mut came = Vec::new();
+    while came.len() < count {
         let some = |asked: &[Vec<SipMessage>]| asked.iter().any(|it| !it.is_empty());
         for (party, requests) in asked(server, "more comes", some).await? {
             for request in requests {
                 let own = |it: &SipMessage| it.header("Call-ID") == request.header("Call-ID");
                 party.requested("what came", own).await?;
-                let (user, number) = request.body.split_once('.').unwrap_or_default();
-                came.entry(user.to_owned())
-                    .or_default()
-                    .push(number.to_owned());
-                total += 1;
-                party.send(request.answer(200, ""));
+                party.send(request.answer(code(&request), ""));
+                came.push(request);
             }
         }
+    }
+    Ok(came)
+}
+
+/// Answers whatever comes on all connections, and says what came by user, in order, until so many came.
+async fn answer_all(server: &SipServer, count: usize) -> Result<BTreeMap<String, Vec<String>>> {
+    let mut came: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for request in answer_each(server, count, |_| 200).await? {
+        let (user, number) = request.body.split_once('.').unwrap_or_default();
+        let of_user = came.entry(user.to_owned()).or_default();
+        of_user.push(number.to_owned());
     }
     Ok(came)
 }
@@ -125,6 +135,70 @@ fn sip_40_what_was_on_one_of_several_goes_once_more_on_the_others_in_order() {
         );
         let status = stage.edge.status().await?;
         ensure!(status["gateways"][0]["reachable"] == true, "{status}");
+        Ok(())
+    });
+}
+
+#[test]
+fn sip_40_what_goes_once_more_is_the_same_request_and_482_to_it_says_that_it_was_there() {
+    alone(async {
+        let stage = Stage::start(StagePlan::default()).await?;
+        let (server, outside) = (stage.sip_server().await?, stage.outside().await?);
+        let mut partner = stage.partner().await?;
+        server.reply(Reply::Silence);
+        write(&mut partner, 200, 1).await?;
+        let several = |asked: &[Vec<SipMessage>]| asked.iter().map(Vec::len).eq([64; 3]);
+        let before = asked(&server, "several connections", several).await?;
+        let (first, lost) = before.into_iter().next().context("three connections")?;
+        server.cut_one(first);
+        let name = |it: &SipMessage| {
+            let header = |name: &str| it.header(name).unwrap_or_default().to_owned();
+            (it.body.clone(), header("Call-ID"), header("From"))
+        };
+        let names: Vec<_> = lost.iter().map(name).collect();
+        let is_again = |it: &SipMessage| names.contains(&name(it));
+        let code = |it: &SipMessage| if is_again(it) { 482 } else { 200 };
+        let came = answer_each(&server, 200, code).await?;
+        let again: Vec<_> = came.iter().filter(|it| is_again(it)).collect();
+        ensure!(again.len() == 64, "{} again", again.len());
+        let vias: Vec<_> = lost.iter().map(|it| it.header("Via")).collect();
+        for request in again {
+            let via = request.header("Via");
+            ensure!(!vias.contains(&via), "another branch: {request:?}");
+        }
+        partner
+            .message(&format!("rob@{PARTNER}"), ALICE, "last", "200.last")
+            .await?;
+        let last = answer_each(&server, 1, |_| 482).await?;
+        let error = outside.stanza_id("last").await?;
+        ensure!(
+            error.error_condition() == Some("not-acceptable"),
+            "a loop is one: {last:?} {error:?}"
+        );
+        ensure!(outside.stanzas().len() <= 1, "{:?}", outside.stanzas());
+        Ok(())
+    });
+}
+
+#[test]
+fn sip_40_a_loop_that_a_message_finds_on_its_second_connection_is_an_error() {
+    alone(async {
+        let stage = Stage::start(StagePlan::default()).await?;
+        let (server, outside) = (stage.sip_server().await?, stage.outside().await?);
+        let mut partner = stage.partner().await?;
+        server.reply(Reply::Silence);
+        let rob = format!("rob@{PARTNER}");
+        partner.message(&rob, ALICE, "loop", "200.loop").await?;
+        server.party().await?.text("200.loop").await?;
+        server.cut();
+        let second = server.party().await?;
+        let again = second.text("200.loop").await?;
+        second.send(again.answer(482, ""));
+        let error = outside.stanza_id("loop").await?;
+        ensure!(
+            error.error_condition() == Some("not-acceptable"),
+            "{error:?}"
+        );
         Ok(())
     });
 }

@@ -29,6 +29,7 @@ use crate::{
     sip::{
         code::{StatusCode, TranslatedError},
         connection::ReceivedResponse,
+        dialog::CallKey,
         message::{self, StanzaAddresses},
         method::SipMethod,
         session::{Invitation, SessionNumber},
@@ -67,6 +68,16 @@ struct WaitingStanza {
     number: u64,
     /// The way that it has to go; none: whichever there is.
     only: Option<MessageWay>,
+    /// What its request was known by, where it went by itself and its connection ended before the answer: what goes once
+    /// more is the same request.
+    call: Option<CallKey>,
+}
+
+/// Whether a request is one that went before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Repetition {
+    New,
+    SameAgain,
 }
 
 /// What a request of ours was for.
@@ -86,6 +97,7 @@ struct AskedMessage {
     stanza: WaitingStanza,
     about: AskedAbout,
     inside: Option<SessionNumber>,
+    repetition: Repetition,
     connection: LinkConnection,
 }
 
@@ -147,6 +159,7 @@ impl Asking {
             batch,
             number,
             only: None,
+            call: None,
         };
         let share = SipShare::of(moment.partner(people.from.domain()));
         self.turns.push(people, share, waiting);
@@ -172,10 +185,11 @@ impl Asking {
             } = begun;
             let bytes = stanza.batch.unsettled();
             let translator = &mut self.translator;
-            match translator.request_of(moment, sessions, &people, &bytes, stanza.only) {
+            let (only, call) = (stanza.only, stanza.call.as_ref());
+            match translator.request_of(moment, sessions, &people, &bytes, only, call) {
                 Ok(Some(translated)) => {
                     let TranslatedRequest {
-                        request,
+                        mut request,
                         method,
                         about,
                         inside,
@@ -183,6 +197,14 @@ impl Asking {
                     } = translated;
                     io.write(&request.bytes);
                     stanza.batch.sendings += 1;
+                    // An INVITE is another request than what it is for.
+                    let call = request.call.take().filter(|_| invitation.is_none());
+                    let repetition = if call.is_some() && call == stanza.call {
+                        Repetition::SameAgain
+                    } else {
+                        Repetition::New
+                    };
+                    stanza.call = call;
                     let load = self.loads.entry(io.id);
                     let load = load.or_insert_with(|| SharedRoom::new(IN_WORK));
                     load.take(&share);
@@ -192,6 +214,7 @@ impl Asking {
                         stanza,
                         about,
                         inside,
+                        repetition,
                         connection: io.id,
                     });
                     let ticket = match invitation {
@@ -305,7 +328,7 @@ impl Asking {
             people, mut stanza, ..
         } = message;
         stanza.batch.sendings -= 1;
-        stanza.only = only;
+        (stanza.only, stanza.call) = (only, None);
         self.turns.again(people, stanza);
     }
 
@@ -319,6 +342,7 @@ impl Asking {
             people,
             stanza,
             about,
+            repetition,
             ..
         } = message;
         self.turns.done(&people);
@@ -328,8 +352,9 @@ impl Asking {
             stanza.batch.settle();
             return None;
         };
-        // It came before, on a connection that ended before its answer: who has it finds it twice.
-        let is_known = code.get() == 482 && stanza.batch.sendings >= SENDINGS;
+        // It came before, on a connection that ended before its answer: who has it finds it twice. Of another request it
+        // says that its way is a loop.
+        let is_known = code.get() == 482 && repetition == Repetition::SameAgain;
         let audience = moment.audience(&stanza.route.pair.from);
         match TranslatedError::of_code(code, audience).filter(|_| !is_known) {
             None => {

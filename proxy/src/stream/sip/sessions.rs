@@ -163,6 +163,7 @@ impl LinkSessions {
         Some(bytes.map(|bytes| OwnRequest {
             branch: branch.into(),
             bytes,
+            call: None,
         }))
     }
 

@@ -21,7 +21,6 @@ use crate::{
         code::StatusCode,
         compose::{RequestStart, SentBy},
         connection::ReceivedRequest,
-        dialog::CallKey,
         ledger::SubscriptionLedger,
         method::SipMethod,
         notifier::EVENT,
@@ -177,11 +176,7 @@ impl PartnersWatching {
         by: SentBy<'_>,
         may: impl Fn(&SipShare) -> bool,
     ) -> Option<(WatchTicket, Result<Vec<u8>, WriteFault>)> {
-        let fresh = || -> Box<str> { moment.config.dialback.new_stream_id().into() };
-        let call = || CallKey {
-            call_id: fresh(),
-            tag: fresh(),
-        };
+        let call = || moment.fresh_call();
         let (ticket, ask) = self.watchers.ask(call, watch_moment(moment.now), may)?;
         let written = self.write(moment, &ticket, &ask, by);
         Some((ticket, written))

@@ -10,6 +10,7 @@ mod kamailio;
 mod kamailio_presence;
 mod kamailio_sessions;
 mod lync;
+mod lync_invites;
 mod neighbours;
 mod outwards;
 mod presence;

@@ -311,7 +311,11 @@ impl Asking {
                 let outcome =
                     sessions.invitation_answered(moment, &message.people, &invitation, received);
                 match outcome {
-                    InviteOutcome::Inside => self.again(*message, None),
+                    // Never a second INVITE: who accepts each and hangs up would be invited for ever.
+                    InviteOutcome::Inside(number, typing) => {
+                        let way = MessageWay::Inside(number, typing);
+                        self.again(*message, Some(way));
+                    }
                     InviteOutcome::Outside => self.again(*message, Some(MessageWay::Outside)),
                     InviteOutcome::Refused => {
                         return self.message_answered(moment, *message, code);

@@ -73,8 +73,8 @@ pub(super) enum MessageWay {
 /// What follows from the answer to an INVITE of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum InviteOutcome {
-    /// There is a session: the message goes in it.
-    Inside,
+    /// There is this session: the message goes in it or, where it ends before that, by itself.
+    Inside(SessionNumber, TypingForm),
     /// There is none: the message goes by itself.
     Outside,
     /// It is the answer to the message.
@@ -201,7 +201,7 @@ impl LinkSessions {
             .sessions
             .begun(share, people.clone(), dialog, typing, moment.now)
         {
-            Ok(_) => InviteOutcome::Inside,
+            Ok(number) => InviteOutcome::Inside(number, typing),
             Err((_, ended)) => {
                 self.say_ended(moment, ended);
                 InviteOutcome::Outside

@@ -11,7 +11,7 @@ use xmpp_edge_tests::{
 
 use super::stage::{OWN, PARTNER, Stage, StagePlan};
 
-pub const ALICE: &str = "alice@org.example";
+const ALICE: &str = "alice@org.example";
 const ROB: &str = "sip:rob@partner.example";
 const SDP: &str = "Content-Type: application/sdp\r\n";
 

@@ -8,7 +8,7 @@ use xmpp_edge_tests::{
 };
 
 use super::{
-    lync::{ALICE, accepts, is_inside, next, stage, writes},
+    lync::{accepts, is_inside, next, stage, writes},
     stage::{Stage, StagePlan},
 };
 
@@ -48,15 +48,26 @@ fn who_accepts_and_hangs_up_at_once_is_written_to_outside_and_not_invited_again(
     });
 }
 
+async fn impatient() -> Result<Stage> {
+    Stage::start(StagePlan {
+        sip: json!({ "dialect": "Lync" }),
+        settings: json!({ "queueTimeoutSeconds": 5 }),
+        ..StagePlan::default()
+    })
+    .await
+}
+
+/// It is of the INVITE's own hop (RFC 3261 sections 9.1 and 17.1.1.3).
+fn is_of_hop(message: &SipMessage, invite: &SipMessage) -> bool {
+    ["Via", "Call-ID", "From"]
+        .iter()
+        .all(|name| message.header(name) == invite.header(name))
+}
+
 #[test]
-fn an_invite_that_nobody_answers_is_answered_for_and_ended_when_somebody_does() {
+fn an_invite_that_rings_for_too_long_is_answered_for_and_cancelled() {
     alone(async {
-        let stage = Stage::start(StagePlan {
-            sip: json!({ "dialect": "Lync" }),
-            settings: json!({ "queueTimeoutSeconds": 5 }),
-            ..StagePlan::default()
-        })
-        .await?;
+        let stage = impatient().await?;
         let (server, outside) = (stage.sip_server().await?, stage.outside().await?);
         let mut partner = stage.partner().await?;
         server.reply(Reply::Silence);
@@ -69,14 +80,50 @@ fn an_invite_that_nobody_answers_is_answered_for_and_ended_when_somebody_does() 
             error.error_condition() == Some("remote-server-timeout"),
             "{error:?}"
         );
+        let cancel = next(&party, "CANCEL").await?;
+        ensure!(
+            is_of_hop(&cancel, &invite)
+                && cancel.header("CSeq") == Some("1 CANCEL")
+                && cancel.header("To") == invite.header("To"),
+            "{cancel:?}"
+        );
+        party.send(cancel.answer(200, ""));
+        party.send(invite.answer(487, ""));
+        let ack = next(&party, "ACK").await?;
+        ensure!(is_of_hop(&ack, &invite), "{ack:?}");
+        ensure!(server.connections() == 1, "who lets it ring is not dead");
+        ensure!(party.requests().is_empty(), "{:?}", party.requests());
+        Ok(())
+    });
+}
+
+#[test]
+fn an_invite_that_is_heard_of_too_late_is_cancelled_then_and_ended_when_somebody_accepts() {
+    alone(async {
+        let stage = impatient().await?;
+        let (server, outside) = (stage.sip_server().await?, stage.outside().await?);
+        let mut partner = stage.partner().await?;
+        server.reply(Reply::Silence);
+        writes(&mut partner, "late").await?;
         let party = server.party().await?;
+        let invite = next(&party, "INVITE").await?;
+        outside.stanza_id("late").await?;
+        ensure!(
+            party.requests().is_empty(),
+            "nothing is cancelled that was not heard of: {:?}",
+            party.requests()
+        );
+        party.send(invite.answer(180, ""));
+        let cancel = next(&party, "CANCEL").await?;
+        ensure!(is_of_hop(&cancel, &invite), "{cancel:?}");
+        party.send(invite.answer(183, ""));
+        // Its user was faster.
         party.send(accepts(&invite, ""));
         next(&party, "ACK").await?;
         next(&party, "BYE").await?;
-        ensure!(server.connections() == 1, "who lets it ring is not dead");
         ensure!(
             party.requests().is_empty(),
-            "the text is answered: {:?}",
+            "the text is answered, and it is cancelled once: {:?}",
             party.requests()
         );
         Ok(())

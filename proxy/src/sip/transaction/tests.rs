@@ -119,6 +119,10 @@ fn what_nobody_waits_for_ends_in_the_order_of_its_time() {
     assert!(open.expired(at(9)).is_empty());
     assert_eq!(open.expired(at(20)), [2, 4, 3]);
     assert_eq!((open.next_deadline(), open.len()), (Some(at(30)), 1));
+    let first = response(183, "z9hG4bK1", "MESSAGE");
+    assert_eq!(open.ticket_mut(&first), Some(&mut 1));
+    let stray = response(183, "z9hG4bK1", "INVITE");
+    assert_eq!(open.ticket_mut(&stray), None);
     // A provisional answer gives no more time.
     assert_eq!(
         open.answer(&response(183, "z9hG4bK1", "MESSAGE")),

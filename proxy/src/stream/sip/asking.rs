@@ -13,13 +13,15 @@ use std::{
 use xmpp_edge_crds::verdict::Direction;
 
 use super::{
+    asked::{
+        AnswerNews, AskedMessage, ExpiredRequests, OwnTicket, Repetition, WaitingStanza, received,
+    },
     connection::LinkIo,
     link_settings::{LinkMoment, OwnRequest},
-    outgoing::{AskedAbout, MessageTranslator, ReceiptWanted, TranslatedRequest},
-    sessions::{InviteOutcome, LinkSessions, MessageWay},
+    outgoing::{AskedAbout, MessageTranslator, TranslatedRequest},
+    sessions::{InviteOutcome, LinkSessions, MessageWay, PendingInvite},
 };
 use crate::{
-    negotiation::Pair,
     routing::{
         batch::Batch,
         failure::{Failure, FailureKind},
@@ -29,21 +31,19 @@ use crate::{
     sip::{
         code::{StatusCode, TranslatedError},
         connection::ReceivedResponse,
-        dialog::CallKey,
-        message::{self, StanzaAddresses},
         method::SipMethod,
-        session::{Invitation, SessionNumber},
         share::{SharedRoom, SipShare},
         transaction::{Answered, ClientTransactions, LinkConnection, Started},
         turns::{BegunMessage, MessageTurns, TwoPeople},
     },
-    xml::Element,
 };
 
 /// Requests in work at a time on one connection, each of other people; a quarter of one partner object.
 const IN_WORK: usize = 256;
 /// A stanza goes on so many connections, one after the other.
 const SENDINGS: u8 = 2;
+/// How long what comes for an INVITE that nobody waits for is seen to its end: 64·T1 (RFC 3261 section 9.1).
+const ABANDONED: Duration = Duration::from_secs(32);
 /// Between two looks at what waits for its turn.
 const LOOK: Duration = Duration::from_millis(250);
 
@@ -58,78 +58,6 @@ pub(super) struct Asking {
     /// Number of the next stanza, in the order in which they came.
     next: u64,
     look: Instant,
-}
-
-/// A stanza of one message.
-#[derive(Debug)]
-struct WaitingStanza {
-    route: Arc<Route>,
-    batch: Batch,
-    number: u64,
-    /// The way that it has to go; none: whichever there is.
-    only: Option<MessageWay>,
-    /// What its request was known by, where it went by itself and its connection ended before the answer: what goes once
-    /// more is the same request.
-    call: Option<CallKey>,
-}
-
-/// Whether a request is one that went before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Repetition {
-    New,
-    SameAgain,
-}
-
-/// What a request of ours was for.
-#[derive(Debug)]
-enum OwnTicket {
-    Message(Box<AskedMessage>),
-    /// A message goes once there is a session.
-    Invite(Box<AskedMessage>, Box<Invitation>),
-    /// Whether the server is there, on this connection.
-    Options(LinkConnection),
-}
-
-#[derive(Debug)]
-struct AskedMessage {
-    people: TwoPeople,
-    share: SipShare,
-    stanza: WaitingStanza,
-    about: AskedAbout,
-    inside: Option<SessionNumber>,
-    repetition: Repetition,
-    connection: LinkConnection,
-}
-
-/// What an answer means beyond its message.
-#[derive(Debug)]
-pub(super) enum AnswerNews {
-    /// The server is there, on this connection.
-    Alive(LinkConnection),
-    /// Its user has the message: what to tell its sender, for this pair.
-    Received(Pair, Element),
-    /// The server takes the edge for a user.
-    AuthenticationDemanded(StatusCode),
-}
-
-/// What nobody waits for any more.
-#[derive(Debug, Default)]
-pub(super) struct ExpiredRequests {
-    /// Those that went to a user: it may be the user's device that says nothing.
-    to_users: usize,
-    /// Connections whose server was asked whether it is there.
-    pub(super) silent: Vec<LinkConnection>,
-}
-
-impl ExpiredRequests {
-    /// After how much silence the server is asked whether it is there: `usual`, or less where somebody waited in vain.
-    pub(super) fn silence(&self, usual: Duration, limit: Duration) -> Duration {
-        if self.to_users > 0 {
-            limit.min(usual)
-        } else {
-            usual
-        }
-    }
 }
 
 impl Asking {
@@ -218,7 +146,10 @@ impl Asking {
                         connection: io.id,
                     });
                     let ticket = match invitation {
-                        Some(invitation) => OwnTicket::Invite(asked, invitation.into()),
+                        Some(invitation) => {
+                            let invite = PendingInvite::new(invitation, io.id);
+                            OwnTicket::Invite(asked, invite.into())
+                        }
                         None => OwnTicket::Message(asked),
                     };
                     self.begin(moment, io.id, request, method, ticket);
@@ -279,7 +210,10 @@ impl Asking {
     ) -> Option<AnswerNews> {
         let response = &received.response;
         let (code, since, asked) = match self.transactions.answer(response) {
-            Answered::Provisional => return None,
+            Answered::Provisional => {
+                self.rings(moment, sessions, received);
+                return None;
+            }
             Answered::Stray => {
                 sessions.stray(moment, response);
                 return None;
@@ -290,11 +224,17 @@ impl Asking {
                 ticket,
             } => (code, since, ticket),
         };
+        if let OwnTicket::Abandoned(invite) = asked {
+            // It was counted when its time was over.
+            sessions.abandoned_answered(moment, &invite, response);
+            return None;
+        }
         let method = response.method.as_str();
         let metrics = &moment.context.metrics;
         metrics.sip_request(Direction::Inbound, method, Some(code.get()));
         metrics.sip_answered(Direction::Inbound, method, moment.now - since);
         match asked {
+            OwnTicket::Abandoned(_) => None,
             OwnTicket::Options(connection) => Some(AnswerNews::Alive(connection)),
             OwnTicket::Message(message) => {
                 self.is_over(&message);
@@ -306,10 +246,10 @@ impl Asking {
                 }
                 self.message_answered(moment, *message, code)
             }
-            OwnTicket::Invite(message, invitation) => {
+            OwnTicket::Invite(message, invite) => {
                 self.is_over(&message);
                 let outcome =
-                    sessions.invitation_answered(moment, &message.people, &invitation, received);
+                    sessions.invitation_answered(moment, &message.people, &invite, received);
                 match outcome {
                     // Never a second INVITE: who accepts each and hangs up would be invited for ever.
                     InviteOutcome::Inside(number, typing) => {
@@ -324,6 +264,43 @@ impl Asking {
                 None
             }
         }
+    }
+
+    /// A provisional answer came: an INVITE rings.
+    fn rings(
+        &mut self,
+        moment: &LinkMoment<'_>,
+        sessions: &mut LinkSessions,
+        received: &ReceivedResponse,
+    ) {
+        match self.transactions.ticket_mut(&received.response) {
+            Some(OwnTicket::Invite(_, invite)) => invite.rings(),
+            Some(OwnTicket::Abandoned(invite)) => {
+                invite.rings();
+                sessions.cancel(moment, invite);
+            }
+            _ => {}
+        }
+    }
+
+    /// The message of this INVITE is answered: it is cancelled, now or once it rings, and what comes for it is seen to its
+    /// end.
+    fn abandon(
+        &mut self,
+        moment: &LinkMoment<'_>,
+        sessions: &mut LinkSessions,
+        mut invite: Box<PendingInvite>,
+    ) {
+        sessions.cancel(moment, &mut invite);
+        let begun = self.transactions.begin(Started {
+            branch: invite.invitation.branch().into(),
+            method: SipMethod::Invite,
+            connection: invite.connection,
+            at: moment.now,
+            expires: moment.now + ABANDONED,
+            ticket: OwnTicket::Abandoned(invite),
+        });
+        debug_assert!(begun.is_ok(), "its own branch was in work until now");
     }
 
     /// What was asked is answered, and does not say what became of the message: it goes next, before all others.
@@ -394,31 +371,33 @@ impl Asking {
         };
         let mut expired = ExpiredRequests::default();
         for asked in self.transactions.expired(moment.now) {
-            let method = match &asked {
-                OwnTicket::Message(_) => SipMethod::Message,
-                OwnTicket::Invite(..) => SipMethod::Invite,
-                OwnTicket::Options(_) => SipMethod::Options,
-            };
-            let metrics = &moment.context.metrics;
-            metrics.sip_request(Direction::Inbound, method.as_str(), None);
-            match asked {
-                OwnTicket::Options(connection) => expired.silent.push(connection),
-                // An INVITE that is accepted later is acknowledged and ended all the same.
-                OwnTicket::Message(message) | OwnTicket::Invite(message, _) => {
-                    self.is_over(&message);
-                    expired.to_users += 1;
-                    if let Some(number) = message.inside {
-                        sessions.inside_unanswered(moment, number);
-                    }
-                    self.turns.done(&message.people);
-                    match message.about {
-                        AskedAbout::Text(_) => {
-                            let WaitingStanza { route, batch, .. } = message.stanza;
-                            router.bounce(&route, batch, &failure());
-                        }
-                        AskedAbout::Typing => message.stanza.batch.settle(),
-                    }
+            let (message, invite) = match asked {
+                OwnTicket::Abandoned(_) => continue,
+                OwnTicket::Options(connection) => {
+                    unanswered(moment, SipMethod::Options);
+                    expired.silent.push(connection);
+                    continue;
                 }
+                OwnTicket::Message(message) => (message, None),
+                OwnTicket::Invite(message, invite) => (message, Some(invite)),
+            };
+            let of_invite = invite.as_ref().map(|_| SipMethod::Invite);
+            unanswered(moment, of_invite.unwrap_or(SipMethod::Message));
+            self.is_over(&message);
+            expired.to_users += 1;
+            if let Some(number) = message.inside {
+                sessions.inside_unanswered(moment, number);
+            }
+            self.turns.done(&message.people);
+            match message.about {
+                AskedAbout::Text(_) => {
+                    let WaitingStanza { route, batch, .. } = message.stanza;
+                    router.bounce(&route, batch, &failure());
+                }
+                AskedAbout::Typing => message.stanza.batch.settle(),
+            }
+            if let Some(invite) = invite {
+                self.abandon(moment, sessions, invite);
             }
         }
         if moment.now >= self.look {
@@ -545,16 +524,8 @@ impl Asking {
     }
 }
 
-fn received(moment: &LinkMoment<'_>, people: &TwoPeople, wanted: &ReceiptWanted) -> AnswerNews {
-    let pair = Pair {
-        from: people.to.domain().clone(),
-        to: people.from.domain().clone(),
-    };
-    let addresses = StanzaAddresses {
-        from: &people.to,
-        to: &people.from,
-        resource: wanted.resource.as_deref(),
-        id: &moment.config.dialback.new_stream_id(),
-    };
-    AnswerNews::Received(pair, message::received(addresses, &wanted.id))
+/// A request had no answer in time.
+fn unanswered(moment: &LinkMoment<'_>, method: SipMethod) {
+    let metrics = &moment.context.metrics;
+    metrics.sip_request(Direction::Inbound, method.as_str(), None);
 }

@@ -7,6 +7,7 @@
 pub mod accept;
 mod accepted_slot;
 mod answering;
+mod asked;
 mod asking;
 mod connection;
 mod connections;

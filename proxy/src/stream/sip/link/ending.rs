@@ -233,10 +233,8 @@ impl SipLink {
         self.presence.report_end(&moment);
         self.sessions.end(&moment);
         self.sessions.report(&moment);
-        let ended = self.sessions.take_written();
-        let first = self.dialled.first();
-        if let Some(io) = first.and_then(|id| self.connections.get_mut(id)) {
-            ended.iter().for_each(|bytes| io.write(bytes));
+        if let Some(first) = self.dialled.first() {
+            self.write_of_sessions(first);
         }
         let (sip, figures) = (&self.settings.sip, Arc::clone(&self.handle.figures));
         self.presence = LinkPresence::new(sip, &self.tag, figures);

@@ -16,7 +16,8 @@ use self::ending::ENDING;
 use super::{
     accepted_slot::AcceptedSlot,
     answering::Answering,
-    asking::{AnswerNews, Asking},
+    asked::AnswerNews,
+    asking::Asking,
     connection::LinkIo,
     connections::LinkConnections,
     dial,
@@ -28,7 +29,7 @@ use super::{
     phase::LinkPhase,
     presence::LinkPresence,
     server_notes::{self, ServerNotes},
-    sessions::LinkSessions,
+    sessions::{LinkSessions, WrittenRequest},
     silent_servers::SilentServers,
     watching_partners::PresenceNews,
 };
@@ -489,12 +490,10 @@ impl SipLink {
         let Some(first) = first else {
             return;
         };
-        if let Some(io) = self.connections.get_mut(first)
-            && io.takes_more()
-        {
-            let written = self.sessions.take_written();
-            written.iter().for_each(|bytes| io.write(bytes));
+        if self.connections.get(first).is_some_and(LinkIo::takes_more) {
+            self.write_of_sessions(first);
         }
+        let moment = Self::moment(&self.context, &self.config, &self.settings, now);
         let mut standing: Vec<LinkConnection> = self.dialled.standing().collect();
         standing.sort_by_key(|id| self.asking.load(*id));
         for id in standing {
@@ -504,6 +503,16 @@ impl SipLink {
         }
         if let Some(io) = self.connections.get_mut(first) {
             self.presence.ask(&moment, &mut self.outward, io);
+        }
+    }
+
+    /// What sessions say, each where it belongs, or on `first`.
+    fn write_of_sessions(&mut self, first: LinkConnection) {
+        for WrittenRequest { bytes, connection } in self.sessions.take_written() {
+            let own = connection.filter(|id| self.dialled.has(*id));
+            if let Some(io) = self.connections.get_mut(own.unwrap_or(first)) {
+                io.write(&bytes);
+            }
         }
     }
 

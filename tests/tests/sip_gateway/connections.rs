@@ -3,16 +3,21 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::{Context, Result, ensure};
+use serde_json::json;
 use xmpp_edge_tests::{
-    peer::Peer,
+    edge::manifest,
+    peer::{Login, Peer},
+    pki::Usage,
     rig::alone,
     sip::{Reply, SipMessage, SipParty, SipServer},
     wait,
 };
 
-use super::stage::{PARTNER, Stage, StagePlan};
+use super::stage::{OWN, PARTNER, Stage, StagePlan};
 
 const ALICE: &str = "alice@org.example";
+/// Another partner's domain.
+const OTHER: &str = "other.example";
 
 /// So many users of the partner write so many messages each: `user.number`.
 async fn write(partner: &mut Peer, users: usize, messages: usize) -> Result<()> {
@@ -198,6 +203,40 @@ fn sip_40_a_loop_that_a_message_finds_on_its_second_connection_is_an_error() {
         ensure!(
             error.error_condition() == Some("not-acceptable"),
             "{error:?}"
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn a_partner_whose_users_phones_are_dead_keeps_no_other_partner_waiting() {
+    alone(async {
+        let stage = Stage::start(StagePlan::default()).await?;
+        let (server, outside) = (stage.sip_server().await?, stage.outside().await?);
+        let mut partner = stage.partner().await?;
+        let spec = json!({ "domain": OTHER, "partnerType": "Federated" });
+        let other = manifest("XmppFederatedPartner", "other", spec);
+        stage.edge.apply(&other)?;
+        let identity = stage.lab.authority().issue(&[OTHER], Usage::ServerAuth);
+        let login = Login::External(&identity);
+        let dialled = async || {
+            let peer = Peer::login(stage.edge_xmpp(), OTHER, OWN, &login).await;
+            peer.ok()
+        };
+        let mut other = wait::until("it is a partner", wait::GENEROUS, dialled).await?;
+        server.reply(Reply::Silence);
+        write(&mut partner, 400, 1).await?;
+        let full = |asked: &[Vec<SipMessage>]| asked.iter().map(Vec::len).eq([64; 4]);
+        asked(&server, "as much as one partner may have in work", full).await?;
+        let rob = format!("rob@{OTHER}");
+        other.message(&rob, ALICE, "other", "other").await?;
+        let has = |asked: &[Vec<SipMessage>]| asked.iter().flatten().any(|it| it.body == "other");
+        asked(&server, "the other's message", has).await?;
+        // Nothing of the first has been given up for it.
+        ensure!(
+            outside.stanzas().is_empty(),
+            "it waited: {:?}",
+            outside.stanzas()
         );
         Ok(())
     });

@@ -193,6 +193,9 @@ pub fn of_gateway(outcome: &str) -> Option<&'static str> {
         "EventRefused" => {
             "the SIP server answers no SUBSCRIBE for presence: load a presence agent there, for this domain"
         }
+        "NotifyMissing" => {
+            "the SIP server does not know its way to the edge: let it resolve sip.edgeName, or set that to a name it resolves, and relay NOTIFYs in their dialog"
+        }
         "UnknownServer" => {
             "a SIP connection came that is not the server's: add the name of its certificate to spec.gateways[].sip.serverNames, or with transport Tcp correct address"
         }

@@ -139,6 +139,8 @@ names!(
         AuthenticationDemanded,
         /// GatewayReachable=True: the SIP server is reached, and has no presence agent.
         EventRefused,
+        /// GatewayReachable=True: the SIP server is reached, grants subscriptions, and its NOTIFYs do not come.
+        NotifyMissing,
         /// GatewayReachable=True: the SIP server is reached, and who connected last in its place is not it.
         UnknownServer,
         /// GatewayReachable=False: no sidecar of the gateway has a trunk to any pod.

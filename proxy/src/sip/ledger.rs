@@ -1,7 +1,9 @@
 //! What is kept for subscriptions of one SIP server, and how much of it each partner object may take: none takes the
 //! room of the others.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
+
+use super::share::{SHARES, SipShare};
 
 /// Most dialogs, both ways together.
 pub const MAX_DIALOGS: usize = 200_000;
@@ -9,18 +11,11 @@ pub const MAX_DIALOGS: usize = 200_000;
 pub const MAX_DIALOG_BYTES: usize = 128 << 20;
 /// Most bytes of presence that was told.
 pub const MAX_PRESENCE_BYTES: usize = 64 << 20;
-/// Of each of these one partner object may take so much: a quarter.
-const SHARES: usize = 4;
-
-/// Whose account something is on.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct LedgerShare(Arc<str>);
-
 /// What is held now.
 #[derive(Debug, Default)]
 pub struct SubscriptionLedger {
     total: HeldSubscriptions,
-    shares: HashMap<LedgerShare, HeldSubscriptions>,
+    shares: HashMap<SipShare, HeldSubscriptions>,
 }
 
 /// What one account holds, or what is put on one.
@@ -40,9 +35,8 @@ const BOUND: HeldSubscriptions = HeldSubscriptions {
 impl SubscriptionLedger {
     /// The account of a partner object; `None`: of those who are nobody's.
     #[must_use]
-    pub fn share(&self, object: Option<&str>) -> LedgerShare {
-        let name: Arc<str> = object.unwrap_or("other").into();
-        let share = LedgerShare(name);
+    pub fn share(&self, object: Option<&str>) -> SipShare {
+        let share = SipShare::of(object);
         let known = self.shares.get_key_value(&share);
         known.map_or(share, |(known, _)| known.clone())
     }
@@ -52,7 +46,7 @@ impl SubscriptionLedger {
     #[must_use]
     pub fn change(
         &mut self,
-        share: &LedgerShare,
+        share: &SipShare,
         old: HeldSubscriptions,
         new: HeldSubscriptions,
     ) -> bool {
@@ -91,7 +85,7 @@ impl SubscriptionLedger {
     }
 
     /// `old` is held no more.
-    pub fn release(&mut self, share: &LedgerShare, old: HeldSubscriptions) {
+    pub fn release(&mut self, share: &SipShare, old: HeldSubscriptions) {
         let released = self.change(share, old, HeldSubscriptions::default());
         debug_assert!(released, "less always fits");
     }

@@ -8,7 +8,7 @@
 //! [`connection`] reads one connection, [`transaction`] knows whose answer is whose, [`turns`] whose message
 //! is next, [`subscription`] what follows from how a subscription stands. [`watcher`] watches users of SIP for
 //! users of partners, [`notifier`] serves users of SIP who watch; [`dialog`] is what their requests go in, [`presence`]
-//! what they say in stanzas, [`ledger`] what they may take. [`session`] is how clients of Lync write.
+//! what they say in stanzas, [`ledger`] what they may take, [`share`] how much of it each partner. [`session`] is how clients of Lync write.
 
 pub use xmpp_edge_crds::sip_address as address;
 
@@ -25,6 +25,7 @@ pub mod notifier;
 pub mod pidf;
 pub mod presence;
 pub mod session;
+pub mod share;
 pub mod subscription;
 pub mod transaction;
 pub mod turns;

@@ -6,6 +6,8 @@ use std::collections::{HashMap, VecDeque};
 
 use xmpp_edge_crds::jid::BareJid;
 
+use super::share::{ShareRounds, SipShare};
+
 /// Who writes to whom.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TwoPeople {
@@ -25,22 +27,22 @@ impl TwoPeople {
 }
 
 /// What waits, by who writes to whom. Its memory is the caller's to bound: what waits here is held by the
-/// route that it came from.
+/// route that it came from; and so is how much may be in work.
 #[derive(Debug)]
 pub struct MessageTurns<T> {
-    /// How many may be in work.
-    most: usize,
-    in_work: usize,
     /// All of whom something waits or is in work.
     people: HashMap<TwoPeople, WaitingMessages<T>>,
-    /// Those of whom something waits and nothing is in work, in the order of their turns.
-    ready: VecDeque<TwoPeople>,
+    /// Those of whom something waits and nothing is in work, in the order of their turns, by their accounts.
+    ready: HashMap<SipShare, VecDeque<TwoPeople>>,
+    /// Accounts of which somebody is ready.
+    rounds: ShareRounds,
 }
 
 #[derive(Debug)]
 struct WaitingMessages<T> {
     queue: VecDeque<T>,
     turn: MessageTurn,
+    share: SipShare,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,43 +51,60 @@ enum MessageTurn {
     InWork,
 }
 
-impl<T> MessageTurns<T> {
-    /// For at most `most` in work, of as many two people.
-    #[must_use]
-    pub fn new(most: usize) -> Self {
+/// A message that goes.
+#[derive(Debug, PartialEq, Eq)]
+pub struct BegunMessage<T> {
+    pub people: TwoPeople,
+    pub share: SipShare,
+    pub message: T,
+}
+
+impl<T> Default for MessageTurns<T> {
+    fn default() -> Self {
         Self {
-            most,
-            in_work: 0,
             people: HashMap::new(),
-            ready: VecDeque::new(),
+            ready: HashMap::new(),
+            rounds: ShareRounds::default(),
         }
     }
+}
 
-    /// One more, behind what else waits of these two.
-    pub fn push(&mut self, people: TwoPeople, message: T) {
+impl<T> MessageTurns<T> {
+    /// One more, behind what else waits of these two, on this account.
+    pub fn push(&mut self, people: TwoPeople, share: SipShare, message: T) {
         if let Some(waiting) = self.people.get_mut(&people) {
             waiting.queue.push_back(message);
             return;
         }
-        self.ready.push_back(people.clone());
+        self.is_ready(&share, people.clone());
         let waiting = WaitingMessages {
             queue: VecDeque::from([message]),
             turn: MessageTurn::Ready,
+            share,
         };
         self.people.insert(people, waiting);
     }
 
-    /// The next that goes; it is in work until [`Self::done`] or [`Self::again`].
-    pub fn begin_next(&mut self) -> Option<(TwoPeople, T)> {
-        if self.in_work == self.most {
-            return None;
+    /// The next that goes, of those accounts that `may`: these take turns, however much waits of each. It is in work until
+    /// [`Self::done`] or [`Self::again`].
+    pub fn begin_next(&mut self, may: impl Fn(&SipShare) -> bool) -> Option<BegunMessage<T>> {
+        let share = self.rounds.next(may)?;
+        let ready = self.ready.get_mut(&share)?;
+        let people = ready.pop_front();
+        if ready.is_empty() {
+            self.ready.remove(&share);
+        } else {
+            self.rounds.join(&share);
         }
-        let people = self.ready.pop_front()?;
+        let people = people?;
         let waiting = self.people.get_mut(&people)?;
         let message = waiting.queue.pop_front()?;
         waiting.turn = MessageTurn::InWork;
-        self.in_work += 1;
-        Some((people, message))
+        Some(BegunMessage {
+            people,
+            share,
+            message,
+        })
     }
 
     /// What was in work of these two is answered; their next waits for its turn behind everybody's.
@@ -97,12 +116,12 @@ impl<T> MessageTurns<T> {
         else {
             return;
         };
-        self.in_work -= 1;
         if waiting.queue.is_empty() {
             self.people.remove(people);
         } else {
             waiting.turn = MessageTurn::Ready;
-            self.ready.push_back(people.clone());
+            let share = waiting.share.clone();
+            self.is_ready(&share, people.clone());
         }
     }
 
@@ -116,10 +135,12 @@ impl<T> MessageTurns<T> {
         else {
             return;
         };
-        self.in_work -= 1;
         waiting.queue.push_front(message);
         waiting.turn = MessageTurn::Ready;
-        self.ready.push_front(people);
+        let share = &waiting.share;
+        self.rounds.join_first(share);
+        let ready = self.ready.entry(share.clone()).or_default();
+        ready.push_front(people);
     }
 
     /// Takes out what waits and `is_over`, in the order in which each two people's waited: what nobody waits
@@ -136,8 +157,25 @@ impl<T> MessageTurns<T> {
         }
         self.people
             .retain(|_, it| it.turn == MessageTurn::InWork || !it.queue.is_empty());
-        self.ready.retain(|people| self.people.contains_key(people));
+        let Self {
+            people,
+            ready,
+            rounds,
+        } = self;
+        ready.retain(|share, of_share| {
+            of_share.retain(|it| people.contains_key(it));
+            if of_share.is_empty() {
+                rounds.leave(share);
+            }
+            !of_share.is_empty()
+        });
         taken
+    }
+
+    fn is_ready(&mut self, share: &SipShare, people: TwoPeople) {
+        self.rounds.join(share);
+        let ready = self.ready.entry(share.clone()).or_default();
+        ready.push_back(people);
     }
 
     /// All that waits, in no order of people; what is in work is its caller's.
@@ -148,7 +186,7 @@ impl<T> MessageTurns<T> {
     /// How many could go at once: what waits behind something of the same two people is not counted.
     #[must_use]
     pub fn ready(&self) -> usize {
-        self.ready.len()
+        self.ready.values().map(VecDeque::len).sum()
     }
 
     /// Whether nothing waits and nothing is in work.
@@ -172,86 +210,121 @@ mod tests {
         }
     }
 
+    fn share(name: &str) -> SipShare {
+        SipShare::of(Some(name))
+    }
+
+    impl<T> MessageTurns<T> {
+        /// Of one account.
+        fn of_one(&mut self, number: usize, message: T) {
+            self.push(people(number), share("partner"), message);
+        }
+
+        /// The next, whoever's.
+        fn next(&mut self) -> Option<(TwoPeople, T)> {
+            let begun = self.begin_next(|_| true)?;
+            Some((begun.people, begun.message))
+        }
+    }
+
     #[test]
     fn sip_10_two_people_s_messages_go_one_at_a_time_and_others_beside_them() {
-        let mut turns = MessageTurns::new(2);
+        let mut turns = MessageTurns::default();
         for (number, message) in [(1, 'a'), (1, 'b'), (2, 'c'), (3, 'd'), (3, 'e')] {
-            turns.push(people(number), message);
+            turns.of_one(number, message);
         }
         assert_eq!(turns.ready(), 3);
-        assert_eq!(turns.begin_next(), Some((people(1), 'a')));
-        assert_eq!(turns.begin_next(), Some((people(2), 'c')));
+        assert_eq!(turns.next(), Some((people(1), 'a')));
+        assert_eq!(turns.next(), Some((people(2), 'c')));
         assert_eq!(turns.ready(), 1, "b waits for a");
-        assert_eq!(turns.begin_next(), None, "as many as may");
+        assert!(turns.begin_next(|_| false).is_none(), "as many as may");
         turns.done(&people(1));
-        assert_eq!(
-            turns.begin_next(),
-            Some((people(3), 'd')),
-            "who waited longer"
-        );
+        assert_eq!(turns.next(), Some((people(3), 'd')), "who waited longer");
         turns.done(&people(2));
-        assert_eq!(turns.begin_next(), Some((people(1), 'b')));
+        assert_eq!(turns.next(), Some((people(1), 'b')));
         turns.done(&people(3));
         turns.done(&people(3));
-        assert_eq!(turns.begin_next(), Some((people(3), 'e')));
+        assert_eq!(turns.next(), Some((people(3), 'e')));
         turns.done(&people(1));
         turns.done(&people(3));
-        assert!(turns.is_idle() && turns.begin_next().is_none());
+        assert!(turns.is_idle() && turns.next().is_none());
+    }
+
+    #[test]
+    fn one_partner_of_whom_much_waits_keeps_no_other_waiting() {
+        let mut turns = MessageTurns::default();
+        for number in 0..100 {
+            turns.push(people(number), share("much"), number);
+        }
+        turns.push(people(100), share("little"), 100);
+        turns.push(people(101), share("other"), 101);
+        let order: Vec<usize> = std::iter::from_fn(|| turns.next())
+            .map(|(_, message)| message)
+            .take(5)
+            .collect();
+        assert_eq!(order, [0, 100, 101, 1, 2]);
+        // Who has as much in work as may be waits, and the others do not wait behind.
+        turns.push(people(102), share("little"), 102);
+        let not_much = |own: &SipShare| *own != share("much");
+        let begun = turns.begin_next(not_much).expect("the other");
+        assert_eq!((begun.message, begun.share), (102, share("little")));
+        assert!(turns.begin_next(not_much).is_none());
+        assert_eq!(turns.ready(), 97);
+        let taken = turns.take(|_, message| *message > 2);
+        assert_eq!(taken.len(), 97);
+        assert!(turns.next().is_none());
     }
 
     #[test]
     fn sip_40_what_was_in_work_goes_once_more_before_all_others() {
-        let mut turns = MessageTurns::new(10);
+        let mut turns = MessageTurns::default();
         for (number, message) in [(1, 'a'), (1, 'b'), (2, 'c'), (3, 'd')] {
-            turns.push(people(number), message);
+            turns.of_one(number, message);
         }
-        let (first, second) = (
-            turns.begin_next().expect("one"),
-            turns.begin_next().expect("one"),
-        );
+        let (first, second) = (turns.next().expect("one"), turns.next().expect("one"));
         turns.again(second.0, second.1);
         turns.again(first.0, first.1);
         // Twice is once.
         turns.again(people(1), 'x');
-        let order: Vec<char> = std::iter::from_fn(|| turns.begin_next())
+        let order: Vec<char> = std::iter::from_fn(|| turns.next())
             .map(|(_, it)| it)
             .collect();
         assert_eq!(order, ['a', 'c', 'd']);
         turns.done(&people(1));
-        assert_eq!(turns.begin_next(), Some((people(1), 'b')));
+        assert_eq!(turns.next(), Some((people(1), 'b')));
     }
 
     #[test]
     fn what_nobody_waits_for_is_taken_out_and_what_is_in_work_is_not() {
-        let mut turns = MessageTurns::new(10);
+        let mut turns = MessageTurns::default();
         for (number, message) in [(1, 'a'), (1, 'b'), (1, 'c'), (2, 'a'), (3, 'd')] {
-            turns.push(people(number), message);
+            turns.of_one(number, message);
         }
-        let _ = turns.begin_next();
+        let _ = turns.next();
         let mut taken = turns.take(|_, message| matches!(message, 'a' | 'b'));
         taken.sort_by_key(|(_, message)| *message);
         assert_eq!(taken, [(people(2), 'a'), (people(1), 'b')]);
-        assert_eq!(turns.begin_next(), Some((people(3), 'd')));
-        assert_eq!(turns.begin_next(), None);
+        assert_eq!(turns.next(), Some((people(3), 'd')));
+        assert_eq!(turns.next(), None);
         turns.done(&people(1));
-        assert_eq!(turns.begin_next(), Some((people(1), 'c')));
+        assert_eq!(turns.next(), Some((people(1), 'c')));
     }
 
     proptest! {
         /// Whatever happens, each message goes once and each two people's in their order.
         #[test]
         fn each_two_people_stay_in_order(steps in proptest::collection::vec((0_usize..4, 0_u8..4), 1..200)) {
-            let mut turns = MessageTurns::new(2);
+            let mut turns = MessageTurns::default();
             let mut pushed = 0;
             let mut in_work: Vec<(TwoPeople, usize)> = Vec::new();
             let mut went: HashMap<TwoPeople, Vec<usize>> = HashMap::new();
             for (who, what) in steps {
                 match what {
                     0 | 1 => {
-                        turns.push(people(who), pushed);
+                        turns.push(people(who), share(["a", "b"][who % 2]), pushed);
                         pushed += 1;
                     }
-                    2 => in_work.extend(turns.begin_next()),
+                    2 if in_work.len() < 2 => in_work.extend(turns.next()),
                     _ if in_work.is_empty() => {}
                     _ if who == 0 => {
                         let (people, message) = in_work.remove(0);
@@ -269,7 +342,7 @@ mod tests {
                 turns.done(&people);
                 went.entry(people).or_default().push(message);
             }
-            while let Some((people, message)) = turns.begin_next() {
+            while let Some((people, message)) = turns.next() {
                 turns.done(&people);
                 went.entry(people).or_default().push(message);
             }

@@ -29,6 +29,7 @@ pub mod proofs;
 pub mod receiver;
 pub mod registry;
 mod relay;
+mod scratch;
 mod seen_people;
 pub mod sender;
 mod sending;

@@ -2,7 +2,6 @@
 //! handshake between. Decides nothing: items go to the relay or to the machine.
 
 use std::{
-    cell::RefCell,
     future::poll_fn,
     io::{self, IoSlice},
     pin::Pin,
@@ -22,6 +21,7 @@ use super::{
     environment::ConfigEnvironment,
     receiver::{Receiver, Taken, domain_part},
     relay::answers_the_edge,
+    scratch::SCRATCH,
     state::{Establishing, StreamState},
 };
 use crate::{
@@ -34,18 +34,11 @@ use crate::{
     xml::{Element, Item, StreamHeader, XmlError, rewrite::StanzaStart},
 };
 
-/// Bytes read at once, with what is left over of the read before. One such buffer for each thread of the
-/// runtime.
-const READ: usize = 64 * 1024;
 /// What is left over of a read stands before the next one, up to this many bytes of it: more of a stanza is
 /// collected apart.
 const LEFT_OVER: usize = 16 * 1024;
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(30);
-
-thread_local! {
-    pub(super) static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ].into_boxed_slice());
-}
 
 impl Stream {
     /// Writes what there is, reads what there is. Ready when the loop has something to decide.

@@ -4,11 +4,12 @@ use std::net::{SocketAddr, SocketAddrV4};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 use xmpp_edge_tests::{
     peer::Identity,
     pki::Usage,
     rig::alone,
-    sip::{EdgeRoute, SIP_PORT, SIPS_PORT, SipParty, SipServer},
+    sip::{EdgeRoute, Reply, SIP_PORT, SIPS_PORT, SipParty, SipServer},
     wait,
 };
 
@@ -117,6 +118,63 @@ fn the_next_target_serves_when_the_first_ends_and_dns_that_changes_is_followed()
             it.contains("no SRV record _sips._tcp.sip.org.example: the host itself on port 5061")
         });
         said.await?;
+        Ok(())
+    });
+}
+
+#[test]
+fn a_target_that_takes_the_connection_and_says_nothing_in_tls_leaves_the_turn_to_the_next() {
+    alone(async {
+        let stage = Stage::start(named()).await?;
+        let at = |host: u8, port| SocketAddrV4::new(stage.lab.ip(host), port);
+        let (one, two) = (at(31, 7_001), at(32, 7_002));
+        // The kernel accepts for it, as for a process that hangs.
+        let frozen = TcpListener::bind(one).await?;
+        let dns = stage.lab.dns();
+        dns.host("one", *one.ip());
+        dns.host("two", *two.ip());
+        dns.srv(BY_TLS, 10, 5, one.port(), "one");
+        dns.srv(BY_TLS, 20, 5, two.port(), "two");
+        let healthy = listen(&stage, two).await?;
+        arrives(&stage, &healthy, "beside").await?;
+        drop(frozen);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_target_that_answers_no_options_leaves_the_turn_to_the_next_and_keeps_it_when_that_is_cut() {
+    alone(async {
+        let stage = Stage::start(StagePlan {
+            address: Some(HOST),
+            sip: json!({ "transport": "Tcp", "allowPlaintext": true }),
+            listeners: json!({ "sipTcp": SIP_PORT }),
+            ..StagePlan::default()
+        })
+        .await?;
+        let (one, two) = (stage.lab.ip(31), stage.lab.ip(32));
+        let dns = stage.lab.dns();
+        dns.host("one.org.example", one);
+        dns.host("two.org.example", two);
+        dns.srv(BY_TCP, 1, 0, 7_001, "one.org.example");
+        dns.srv(BY_TCP, 2, 0, 7_002, "two.org.example");
+        let mute = SipServer::listen_plain(SocketAddr::from((one, 7_001))).await?;
+        mute.reply(Reply::Nothing);
+        let healthy = SipServer::listen_plain(SocketAddr::from((two, 7_002))).await?;
+        let mut partner = stage.partner().await?;
+        let rob = format!("rob@{PARTNER}");
+        // It waits for less than messages may wait.
+        partner.message(&rob, ALICE, "first", "first").await?;
+        let got = healthy.party().await?.text("first").await;
+        got.with_context(|| stage.edge.log())?;
+        healthy.cut();
+        partner.message(&rob, ALICE, "second", "second").await?;
+        let got = healthy.party().await?.text("second").await;
+        got.with_context(|| stage.edge.log())?;
+        ensure!(
+            mute.parties().iter().all(|it| it.request_count() == 0),
+            "nothing is asked of who says nothing"
+        );
         Ok(())
     });
 }

@@ -3,12 +3,14 @@
 mod by_records;
 mod certificate;
 mod connections;
+mod edits;
 mod faults;
 mod inwards;
 mod kamailio;
 mod kamailio_presence;
 mod kamailio_sessions;
 mod lync;
+mod lync_invites;
 mod neighbours;
 mod outwards;
 mod presence;

@@ -11,9 +11,10 @@ use super::{
 use crate::sip::{
     compose::SentBy,
     dialog::Dialog,
-    ledger::{HeldSubscriptions, LedgerShare},
+    ledger::HeldSubscriptions,
     method::SipMethod,
     pidf::{self, Availability, WatchedDevice},
+    share::SipShare,
     turns::TwoPeople,
     wire::{HeaderName, WriteFault},
 };
@@ -49,7 +50,7 @@ pub(super) struct NotifierDialog {
     refusals: u8,
     /// The server asked for a pause, until then.
     rests: Option<Instant>,
-    pub(super) share: LedgerShare,
+    pub(super) share: SipShare,
     pub(super) held: HeldSubscriptions,
 }
 
@@ -125,7 +126,7 @@ impl NotifierDialog {
         people: TwoPeople,
         dialog: Dialog,
         event_id: Option<Box<str>>,
-        share: LedgerShare,
+        share: SipShare,
         held: HeldSubscriptions,
     ) -> Self {
         Self {

@@ -13,7 +13,7 @@ pub use self::{
     dialog::{DocumentForm, Notify, NotifyEnd, NotifyState},
     notifiers::{
         NotifierEvent, NotifierNumber, NotifierOutput, NotifierRefusal, NotifierStep, Notifiers,
-        NotifyOutcome,
+        NotifyOutcome, NotifyTicket,
     },
     wish::{EVENT, SubscribeWish, WishFault},
 };

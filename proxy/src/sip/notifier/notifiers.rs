@@ -18,9 +18,10 @@ use crate::sip::{
     code::StatusCode,
     compose::SentBy,
     dialog::{Dialog, DialogFault},
-    due::move_due,
-    ledger::{HeldSubscriptions, LedgerShare, SubscriptionLedger},
+    due::{SharedDue, move_due},
+    ledger::{HeldSubscriptions, SubscriptionLedger},
     presence::SaidPresence,
+    share::SipShare,
     turns::TwoPeople,
     wire::{SipRequest, WriteFault},
 };
@@ -65,6 +66,26 @@ pub enum NotifierRefusal {
     Full,
 }
 
+/// A NOTIFY that is out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotifyTicket {
+    number: NotifierNumber,
+    share: SipShare,
+}
+
+impl NotifyTicket {
+    #[must_use]
+    pub fn number(&self) -> NotifierNumber {
+        self.number
+    }
+
+    /// On whose account it is.
+    #[must_use]
+    pub fn share(&self) -> &SipShare {
+        &self.share
+    }
+}
+
 /// How a NOTIFY ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotifyOutcome {
@@ -87,7 +108,7 @@ pub struct Notifiers {
     /// By Call-ID and the tag of who subscribed.
     by_call: HashMap<(Box<str>, Box<str>), NotifierNumber>,
     pairs: HashMap<TwoPeople, WatchedPair>,
-    notifies: BTreeSet<(Instant, NotifierNumber)>,
+    notifies: SharedDue<NotifierNumber>,
     ends: BTreeSet<(Instant, NotifierNumber)>,
     next: u64,
     active: usize,
@@ -101,7 +122,7 @@ struct WatchedPair {
     dialogs: Vec<NotifierNumber>,
     /// Id of what was asked last: an error to it has the same.
     asked: Box<str>,
-    share: LedgerShare,
+    share: SipShare,
     held: HeldSubscriptions,
 }
 
@@ -114,7 +135,7 @@ impl Notifiers {
             dialogs: HashMap::new(),
             by_call: HashMap::new(),
             pairs: HashMap::new(),
-            notifies: BTreeSet::new(),
+            notifies: SharedDue::default(),
             ends: BTreeSet::new(),
             next: 0,
             active: 0,
@@ -132,7 +153,7 @@ impl Notifiers {
         people: &TwoPeople,
         request: &SipRequest,
         wish: &SubscribeWish,
-        share: LedgerShare,
+        share: SipShare,
         tag: &str,
     ) -> Result<NotifierNumber, NotifierRefusal> {
         let dialog = Dialog::of_request(request, tag, 0)?;
@@ -356,7 +377,7 @@ impl Notifiers {
         }
     }
 
-    /// The next NOTIFY whose time has come, as `write` is to say it.
+    /// The next NOTIFY whose time has come, of those accounts that `may`; these take turns.
     ///
     /// # Errors
     /// [`WriteFault`]: the subscription is gone then.
@@ -366,13 +387,11 @@ impl Notifiers {
         contact: &str,
         by: SentBy<'_>,
         now: Instant,
-    ) -> Option<Result<(NotifierNumber, Vec<u8>), WriteFault>> {
-        let (at, number) = self.notifies.first().copied()?;
-        if at > now {
-            return None;
-        }
+        may: impl Fn(&SipShare) -> bool,
+    ) -> Option<Result<(NotifyTicket, Vec<u8>), WriteFault>> {
+        let number = self.notifies.next(now, may)?;
         let dialog = self.dialogs.get(&number)?;
-        let people = dialog.people.clone();
+        let (people, share) = (dialog.people.clone(), dialog.share.clone());
         let pair = self.pairs.get(&people)?;
         let (decision, known) = (pair.decision, &pair.known);
         let (state, document) = dialog.says(decision, known, self.form);
@@ -389,7 +408,7 @@ impl Notifiers {
             written = Some(notify.write(&mut dialog.dialog, event_id, contact, by));
         });
         match written? {
-            Ok(bytes) => Some(Ok((number, bytes))),
+            Ok(bytes) => Some(Ok((NotifyTicket { number, share }, bytes))),
             Err(fault) => {
                 self.remove(ledger, number);
                 Some(Err(fault))
@@ -442,8 +461,8 @@ impl Notifiers {
 
     /// When [`Self::notify`] has something to give.
     #[must_use]
-    pub fn next_notify(&self) -> Option<Instant> {
-        self.notifies.first().map(|(at, _)| *at)
+    pub fn next_notify(&self, may: impl Fn(&SipShare) -> bool) -> Option<Instant> {
+        self.notifies.next_at(may)
     }
 
     /// How many there are, and how many of them R lets watch.
@@ -505,7 +524,7 @@ impl Notifiers {
         let before = (dialog.notify_at(), dialog.ends_at());
         act(dialog);
         let after = (dialog.notify_at(), dialog.ends_at());
-        move_due(&mut self.notifies, number, before.0, after.0);
+        self.notifies.set(&dialog.share, number, before.0, after.0);
         move_due(&mut self.ends, number, before.1, after.1);
     }
 
@@ -513,7 +532,8 @@ impl Notifiers {
         let Some(dialog) = self.dialogs.remove(&number) else {
             return;
         };
-        move_due(&mut self.notifies, number, dialog.notify_at(), None);
+        self.notifies
+            .set(&dialog.share, number, dialog.notify_at(), None);
         move_due(&mut self.ends, number, dialog.ends_at(), None);
         ledger.release(&dialog.share, dialog.held);
         self.by_call.remove(&dialog.dialog.remote_key());

@@ -50,6 +50,32 @@ impl Invitation {
             .finish_with(DESCRIPTION_TYPE, offer(host).as_bytes())
     }
 
+    /// Which answers are its own.
+    #[must_use]
+    pub fn branch(&self) -> &str {
+        &self.branch
+    }
+
+    /// The CANCEL, which goes where the INVITE went, once that had a provisional answer (RFC 3261 section 9.1).
+    ///
+    /// # Errors
+    /// [`WriteFault`].
+    pub fn cancel(&self, sent_by: &str) -> Result<Vec<u8>, WriteFault> {
+        let by = SentBy {
+            sent_by,
+            branch: &self.branch,
+        };
+        let start = RequestStart {
+            method: SipMethod::Cancel,
+            uri: &self.uri,
+            from: &self.from,
+            by,
+            tag: &self.call.tag,
+            call_id: &self.call.call_id,
+        };
+        start.bare()
+    }
+
     /// The ACK of an answer from 300 on: it ends at the next hop (RFC 3261 section 17.1.1.3).
     ///
     /// # Errors

@@ -16,5 +16,5 @@ pub use self::{
     activity::{ACTIVITY_TYPE, read_activity, write_activity},
     description::{DESCRIPTION_TYPE, DescriptionFault, SessionDescription, TypingForm, offer},
     invitation::{Invitation, accepted},
-    sessions::{EndedSession, MAX_SESSIONS, NoSessionRoom, SessionNumber, SessionShare, Sessions},
+    sessions::{EndedSession, MAX_SESSIONS, NoSessionRoom, SessionNumber, Sessions},
 };

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -14,14 +13,13 @@ use crate::sip::{
     dialog::{Dialog, DialogFault},
     due::move_due,
     method::SipMethod,
+    share::{SharedRoom, SipShare},
     turns::TwoPeople,
     wire::{SipRequest, SipResponse, SipWriter, WriteFault},
 };
 
 /// Most sessions with one server.
 pub const MAX_SESSIONS: usize = 5_000;
-/// Of these one partner object may have so much: a quarter.
-const SHARES: usize = 4;
 /// Most bytes that a session keeps of what its server said.
 const MAX_DIALOG_BYTES: usize = 4 * 1024;
 /// A session in which nothing was said for so long ends.
@@ -33,17 +31,6 @@ const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionNumber(u64);
 
-/// On whose account a session is: a partner object, or all who are nobody's.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct SessionShare(Arc<str>);
-
-impl SessionShare {
-    #[must_use]
-    pub fn of(object: Option<&str>) -> Self {
-        Self(object.unwrap_or("other").into())
-    }
-}
-
 /// Nobody has room for one more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
 pub enum NoSessionRoom {
@@ -54,14 +41,14 @@ pub enum NoSessionRoom {
 }
 
 /// Sessions that stand. R is a user of a partner, U one of SIP.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Sessions {
     open: HashMap<SessionNumber, OpenSession>,
     /// The newest of R and U: what R writes goes there.
     by_people: HashMap<TwoPeople, SessionNumber>,
     /// By Call-ID and the tag of the other side.
     by_call: HashMap<(Box<str>, Box<str>), SessionNumber>,
-    shares: HashMap<SessionShare, usize>,
+    room: SharedRoom,
     due: BTreeSet<(Instant, SessionNumber)>,
     next: u64,
 }
@@ -72,7 +59,7 @@ struct OpenSession {
     people: TwoPeople,
     dialog: Dialog,
     typing: TypingForm,
-    share: SessionShare,
+    share: SipShare,
     acknowledgement: Acknowledgement,
     used: Instant,
 }
@@ -114,12 +101,24 @@ impl OpenSession {
     }
 }
 
+impl Default for Sessions {
+    fn default() -> Self {
+        Self {
+            open: HashMap::new(),
+            by_people: HashMap::new(),
+            by_call: HashMap::new(),
+            room: SharedRoom::new(MAX_SESSIONS),
+            due: BTreeSet::new(),
+            next: 0,
+        }
+    }
+}
+
 impl Sessions {
     /// Whether there may be one more.
     #[must_use]
-    pub fn has_room(&self, share: &SessionShare) -> bool {
-        let own = self.shares.get(share).copied().unwrap_or_default();
-        self.open.len() < MAX_SESSIONS && own < MAX_SESSIONS / SHARES
+    pub fn has_room(&self, share: &SipShare) -> bool {
+        self.room.has_room(share)
     }
 
     /// A session of R and U that we began: it is acknowledged.
@@ -128,7 +127,7 @@ impl Sessions {
     /// [`NoSessionRoom`], with what has to be ended.
     pub fn begun(
         &mut self,
-        share: SessionShare,
+        share: SipShare,
         people: TwoPeople,
         dialog: Dialog,
         typing: TypingForm,
@@ -151,7 +150,7 @@ impl Sessions {
     /// [`NoSessionRoom`]: it is not accepted.
     pub fn accepted(
         &mut self,
-        share: SessionShare,
+        share: SipShare,
         people: TwoPeople,
         dialog: Dialog,
         typing: TypingForm,
@@ -182,7 +181,7 @@ impl Sessions {
         }
         let number = SessionNumber(self.next);
         self.next += 1;
-        *self.shares.entry(session.share.clone()).or_default() += 1;
+        self.room.take(&session.share);
         self.by_people.insert(session.people.clone(), number);
         self.by_call.insert(session.dialog.remote_key(), number);
         self.due.insert((session.due(), number));
@@ -292,12 +291,7 @@ impl Sessions {
         if self.by_people.get(&session.people) == Some(&number) {
             self.by_people.remove(&session.people);
         }
-        if let Some(held) = self.shares.get_mut(&session.share) {
-            *held -= 1;
-            if *held == 0 {
-                self.shares.remove(&session.share);
-            }
-        }
+        self.room.give_back(&session.share);
         Some(EndedSession::of(session.dialog))
     }
 

@@ -123,6 +123,16 @@ impl<T> ClientTransactions<T> {
         }
     }
 
+    /// The request that an answer is of, without ending it.
+    pub fn ticket_mut(&mut self, response: &SipResponse) -> Option<&mut T> {
+        let key = ClientKey {
+            branch: response.branch.as_str().into(),
+            method: response.method,
+        };
+        let number = self.open.get(&key)?;
+        self.begun.get_mut(number).map(|begun| &mut begun.ticket)
+    }
+
     /// Those that nobody waits for any more, in the order of their times: timer F (RFC 3261 section
     /// 17.1.2.2), with the sender's time in place of 64·T1.
     pub fn expired(&mut self, now: Instant) -> Vec<T> {

@@ -8,6 +8,7 @@ use std::{
 use super::LinkConnection;
 use crate::sip::{
     method::SipMethod,
+    share::{SharedRoom, SipShare},
     wire::{SipHeaders, SipRequest},
 };
 
@@ -17,7 +18,7 @@ const TRYING_AFTER: Duration = Duration::from_millis(3_500);
 /// Those that are in work, as many as it was made for.
 #[derive(Debug)]
 pub struct ServerTransactions {
-    most: usize,
+    room: SharedRoom,
     open: HashMap<u64, OpenRequest>,
     keys: HashSet<TransactionKey>,
     merged: HashSet<MergeKey>,
@@ -32,6 +33,7 @@ struct OpenRequest {
     key: TransactionKey,
     merge: Option<MergeKey>,
     trying: Option<Instant>,
+    share: SipShare,
 }
 
 /// Who has to be answered.
@@ -73,16 +75,16 @@ pub enum Arrival {
     Again,
     /// One that came before, on another way: 482.
     Merged,
-    /// There is no room for it: nothing more is to be read before one was answered.
+    /// There is no room for it, on its account or on any.
     Full,
 }
 
 impl ServerTransactions {
-    /// For `most` requests in work.
+    /// For `most` requests in work, a quarter of them on one account.
     #[must_use]
     pub fn new(most: usize) -> Self {
         Self {
-            most,
+            room: SharedRoom::new(most),
             open: HashMap::new(),
             keys: HashSet::new(),
             merged: HashSet::new(),
@@ -91,12 +93,13 @@ impl ServerTransactions {
         }
     }
 
-    /// A request came.
+    /// A request came, on this account.
     pub fn arrive(
         &mut self,
         request: &SipRequest,
         connection: LinkConnection,
         now: Instant,
+        share: SipShare,
     ) -> Arrival {
         let call_id: Box<str> = request.call_id.as_str().into();
         let key = TransactionKey {
@@ -121,9 +124,10 @@ impl ServerTransactions {
         if merge.as_ref().is_some_and(|it| self.merged.contains(it)) {
             return Arrival::Merged;
         }
-        if self.is_full() {
+        if !self.room.has_room(&share) {
             return Arrival::Full;
         }
+        self.room.take(&share);
         let number = self.next;
         self.next += 1;
         // An INVITE is answered at once; none of the others may say more than 100.
@@ -142,6 +146,7 @@ impl ServerTransactions {
             key,
             merge,
             trying: Some(trying),
+            share,
         };
         self.open.insert(number, open);
         Arrival::New(number)
@@ -150,7 +155,7 @@ impl ServerTransactions {
     /// Whether nothing more is to be read.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.open.len() >= self.most
+        self.room.is_full()
     }
 
     /// Those of which the sender has to be told, by 100, that they are in work; each is named once.
@@ -178,6 +183,7 @@ impl ServerTransactions {
     /// It is being answered finally; `None` where it was, or where its connection died.
     pub fn finish(&mut self, number: u64) -> Option<AskedRequest> {
         let open = self.open.remove(&number)?;
+        self.room.give_back(&open.share);
         self.keys.remove(&open.key);
         if let Some(merge) = &open.merge {
             self.merged.remove(merge);

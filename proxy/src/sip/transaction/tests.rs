@@ -4,6 +4,7 @@ use super::*;
 use crate::sip::{
     code::StatusCode,
     method::SipMethod,
+    share::SipShare,
     wire::{Framed, Framer, SipHeaders, SipRequest, SipResponse, StartLine},
 };
 
@@ -118,6 +119,10 @@ fn what_nobody_waits_for_ends_in_the_order_of_its_time() {
     assert!(open.expired(at(9)).is_empty());
     assert_eq!(open.expired(at(20)), [2, 4, 3]);
     assert_eq!((open.next_deadline(), open.len()), (Some(at(30)), 1));
+    let first = response(183, "z9hG4bK1", "MESSAGE");
+    assert_eq!(open.ticket_mut(&first), Some(&mut 1));
+    let stray = response(183, "z9hG4bK1", "INVITE");
+    assert_eq!(open.ticket_mut(&stray), None);
     // A provisional answer gives no more time.
     assert_eq!(
         open.answer(&response(183, "z9hG4bK1", "MESSAGE")),
@@ -149,9 +154,10 @@ fn sip_40_what_a_dead_connection_left_goes_on_in_its_order() {
 #[test]
 fn a_request_is_in_work_once_however_it_comes() {
     let now = Instant::now();
-    let mut open = ServerTransactions::new(3);
+    let mut open = ServerTransactions::new(12);
     let arrive = |open: &mut ServerTransactions, branch: &str, tag: &str, cseq| {
-        open.arrive(&request(branch, tag, cseq), FIRST, now)
+        let share = SipShare::of(Some(tag));
+        open.arrive(&request(branch, tag, cseq), FIRST, now, share)
     };
     let Arrival::New(number) = arrive(&mut open, "z9hG4bKa", "t", 1) else {
         panic!("not new");
@@ -166,8 +172,6 @@ fn a_request_is_in_work_once_however_it_comes() {
         arrive(&mut open, "z9hG4bKc", "u", 1),
         Arrival::New(_)
     ));
-    assert!(open.is_full());
-    assert_eq!(arrive(&mut open, "z9hG4bKd", "v", 1), Arrival::Full);
     let asked = open.finish(number).expect("in work");
     assert_eq!(
         (asked.method, asked.connection),
@@ -181,6 +185,37 @@ fn a_request_is_in_work_once_however_it_comes() {
 }
 
 #[test]
+fn one_partner_has_a_quarter_of_the_requests_in_work_and_the_others_are_taken_on() {
+    let now = Instant::now();
+    let mut open = ServerTransactions::new(8);
+    let arrive = |open: &mut ServerTransactions, branch: &str, partner: &str| {
+        let share = SipShare::of(Some(partner));
+        open.arrive(&request(branch, branch, 1), FIRST, now, share)
+    };
+    let mut taken = Vec::new();
+    for partner in ["a", "b", "c", "d"] {
+        for number in 0..2 {
+            match arrive(&mut open, &format!("z9hG4bK{partner}{number}"), partner) {
+                Arrival::New(number) => taken.push(number),
+                other => panic!("{partner} {number}: {other:?}"),
+            }
+        }
+        assert_eq!(
+            arrive(&mut open, &format!("z9hG4bK{partner}more"), partner),
+            Arrival::Full
+        );
+    }
+    assert!(open.is_full());
+    assert_eq!(arrive(&mut open, "z9hG4bKe", "e"), Arrival::Full);
+    assert!(open.finish(taken[0]).is_some());
+    assert_eq!(arrive(&mut open, "z9hG4bKbmore", "b"), Arrival::Full);
+    assert!(matches!(
+        arrive(&mut open, "z9hG4bKamore", "a"),
+        Arrival::New(_)
+    ));
+}
+
+#[test]
 fn a_connection_has_work_until_its_last_request_is_answered() {
     let now = Instant::now();
     let mut open = ServerTransactions::new(3);
@@ -190,7 +225,8 @@ fn a_connection_has_work_until_its_last_request_is_answered() {
         ("z9hG4bKc", SECOND),
     ];
     let numbers = arrivals.map(|(branch, connection)| {
-        match open.arrive(&request(branch, branch, 1), connection, now) {
+        let (request, share) = (request(branch, branch, 1), SipShare::of(Some(branch)));
+        match open.arrive(&request, connection, now, share) {
             Arrival::New(number) => number,
             other => panic!("{branch}: {other:?}"),
         }
@@ -206,11 +242,12 @@ fn a_connection_has_work_until_its_last_request_is_answered() {
 fn sip_50_who_waits_is_told_once_and_not_after_the_end() {
     let now = Instant::now();
     let at = |millis| now + Duration::from_millis(millis);
-    let mut open = ServerTransactions::new(10);
+    let mut open = ServerTransactions::new(12);
     let mut arrive = |branch: &str, cseq, millis| match open.arrive(
         &request(branch, "t", cseq),
         FIRST,
         at(millis),
+        SipShare::of(None),
     ) {
         Arrival::New(number) => number,
         other => panic!("{other:?}"),

@@ -32,6 +32,8 @@ pub enum WatchOutput {
     Forget,
     /// The server has no presence agent, or not for this.
     EventRefused(StatusCode),
+    /// It granted a subscription, and no NOTIFY came: it does not know its way to the edge.
+    NotifyMissing,
     /// The server takes the edge for a user.
     AuthenticationDemanded(StatusCode),
 }

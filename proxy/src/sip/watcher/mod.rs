@@ -7,6 +7,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod told;
+mod trouble;
 mod watch;
 mod watchers;
 

@@ -16,6 +16,15 @@ pub(super) enum Approval {
     Given,
 }
 
+/// Whether U ever let R watch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WatchHistory {
+    /// Not yet, as far as anybody knows.
+    New,
+    /// It did: R has U among their contacts, and what passes takes nobody out of there.
+    Stood,
+}
+
 #[derive(Debug)]
 pub(super) enum PresenceWatchState {
     Apart(Apart),
@@ -86,18 +95,6 @@ pub(super) enum AfterLeave {
     Forget,
     /// R asked again meanwhile.
     Anew,
-}
-
-/// What went wrong, in a row.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Trouble {
-    pub(super) failures: u32,
-    /// How often in a row the notifier gave up without saying for how long.
-    pub(super) given_up: u32,
-    /// Since when there was no success.
-    pub(super) since: Option<Instant>,
-    /// When it was last taken up anew at once.
-    pub(super) anew: Option<Instant>,
 }
 
 impl Refresh {

@@ -13,9 +13,10 @@ use super::{
     },
     state::{
         AfterLeave, Apart, Approval, Decision, LEAST_GRANTED, LeaveCause, Leaving, OpeningCall,
-        PresenceWatchState, Refresh, StandingWatch, Trouble,
+        PresenceWatchState, Refresh, StandingWatch, WatchHistory,
     },
     told::{ToldPresence, gone},
+    trouble::Trouble,
 };
 use crate::sip::{
     code::StatusCode,
@@ -27,17 +28,12 @@ use crate::sip::{
 const FIRST_NOTIFY: Duration = Duration::from_secs(32);
 /// After so long without success nothing that is known is true any more.
 pub(super) const STALE: Duration = Duration::from_secs(60);
-/// Most between two tries after a failure.
-const MOST_BACKOFF: Duration = Duration::from_secs(60);
-/// A subscription that ends at once is not taken up again before this.
-const ANEW: Duration = Duration::from_secs(30);
-/// Who has no presence agent now may have one in an hour; most time for a notifier that gave up.
-const HOUR: Duration = Duration::from_secs(3_600);
 
 /// A subscription.
 #[derive(Debug)]
 pub struct PresenceWatch {
     approval: Approval,
+    history: WatchHistory,
     state: PresenceWatchState,
     told: ToldPresence,
     /// Seconds to ask for.
@@ -49,11 +45,13 @@ impl PresenceWatch {
     /// `expires`: seconds to ask for; the first SUBSCRIBE goes at this time.
     #[must_use]
     pub fn new(cause: WatchCause, expires: u32, at: Instant) -> Self {
+        let (approval, history) = match cause {
+            WatchCause::Subscribe => (Approval::Asked, WatchHistory::New),
+            WatchCause::Standing => (Approval::Given, WatchHistory::Stood),
+        };
         Self {
-            approval: match cause {
-                WatchCause::Subscribe => Approval::Asked,
-                WatchCause::Standing => Approval::Given,
-            },
+            approval,
+            history,
             state: PresenceWatchState::Apart(Apart { at }),
             told: ToldPresence::default(),
             expires,
@@ -163,23 +161,30 @@ impl PresenceWatch {
             PresenceWatchState::Standing(standing) => Some(standing.ends),
             PresenceWatchState::Apart(_) | PresenceWatchState::Final => None,
         };
-        let stale = self.told.is_available().then_some(self.trouble.since);
-        let stale = stale.flatten().map(|since| since + STALE);
+        let stale = self.trouble.since().filter(|_| self.told.is_available());
+        let stale = stale.map(|since| since + STALE);
         own.into_iter().chain(stale).min()
     }
 
     /// What time brings.
     pub fn on_time(&mut self, moment: WatchMoment, out: &mut Vec<WatchOutput>) {
         let is_over = |at: Instant| at <= moment.now;
-        if self
-            .trouble
-            .since
-            .is_some_and(|since| is_over(since + STALE))
-        {
+        let since = self.trouble.since();
+        if since.is_some_and(|since| is_over(since + STALE)) {
             self.told.withdraw(out);
         }
         match &self.state {
-            PresenceWatchState::Opening(opening) if is_over(opening.notify_by) => self.anew(moment),
+            PresenceWatchState::Opening(opening) if is_over(opening.notify_by) => {
+                // What was granted stays there for its time, whatever the edge does.
+                let at = match opening.grant {
+                    Some(_) => {
+                        out.push(WatchOutput::NotifyMissing);
+                        self.trouble.much_later(moment)
+                    }
+                    None => self.trouble.later(moment),
+                };
+                self.state = PresenceWatchState::Apart(Apart { at });
+            }
             // Nothing was granted in all that time: what the other side has of it is over.
             PresenceWatchState::Standing(standing) if is_over(standing.ends) => self.anew(moment),
             PresenceWatchState::Leaving(leaving) if is_over(leaving.until) => {
@@ -288,7 +293,8 @@ impl PresenceWatch {
                     out.push(WatchOutput::Approved);
                 }
                 standing.decision = Decision::Active;
-                self.success();
+                self.history = WatchHistory::Stood;
+                self.trouble.success();
                 self.approve(out);
                 match presence {
                     NotifiedPresence::Document(document) => self.told.take(document, out),
@@ -298,7 +304,7 @@ impl PresenceWatch {
             }
             SubscriptionState::Pending { .. } => {
                 standing.decision = Decision::Pending;
-                self.success();
+                self.trouble.success();
                 self.told.withdraw(out);
             }
             SubscriptionState::Terminated {
@@ -371,7 +377,7 @@ impl PresenceWatch {
             PresenceWatchState::Standing(standing) => {
                 standing.refresh = Refresh::At(Refresh::after(granted, moment));
                 standing.ends = moment.now + granted;
-                self.success();
+                self.trouble.success();
             }
             _ => {}
         }
@@ -401,20 +407,25 @@ impl PresenceWatch {
                     _ => self.state = PresenceWatchState::Apart(Apart { at: moment.now }),
                 }
             }
-            // RFC 8048 section 5.2.2 has the first three; the others say that there is nobody to watch.
-            403 | 603 | 606 => self.rejected(out),
-            404 | 410 | 416 | 484 | 485 | 489 | 604 if !stands => self.rejected(out),
+            // RFC 8048 section 5.2.2 has these.
+            403 | 603 => self.rejected(out),
+            489 if !stands => self.rejected(out),
+            // The others say that there is nobody to watch, to who asks. Of whom U let watch they may say no more than that
+            // U's phone is off.
+            404 | 410 | 416 | 484 | 485 | 604 | 606 if !stands => match self.history {
+                WatchHistory::New => self.rejected(out),
+                WatchHistory::Stood => self.is_nowhere(moment, out),
+            },
+            606 if self.history == WatchHistory::New => self.rejected(out),
             // It ends the dialog (RFC 6665 section 4.1.2.2), whatever else it says of U: the next one is told.
             404 | 405 | 410 | 416 | 480..=485 | 489 | 501 | 604 if stands => self.anew(moment),
             481 => self.anew(moment),
             405 | 406 | 501 => {
-                self.trouble.since.get_or_insert(moment.now);
-                self.state = PresenceWatchState::Apart(Apart {
-                    at: moment.now + HOUR,
-                });
+                let at = self.trouble.in_an_hour(moment);
+                self.state = PresenceWatchState::Apart(Apart { at });
             }
             _ => {
-                let at = self.later(AskOutcome::Unanswered, moment);
+                let at = self.trouble.later(moment);
                 match &mut self.state {
                     PresenceWatchState::Standing(standing) => standing.refresh = Refresh::At(at),
                     _ => self.state = PresenceWatchState::Apart(Apart { at }),
@@ -441,14 +452,12 @@ impl PresenceWatch {
             }
             Resumption::Later => {
                 self.told.withdraw(out);
-                let doubled = MOST_BACKOFF * 2_u32.pow(self.trouble.given_up.min(6));
-                self.trouble.given_up += 1;
-                self.state = PresenceWatchState::Apart(Apart {
-                    at: moment.now + doubled.min(HOUR),
-                });
+                let at = self.trouble.given_up(moment);
+                self.state = PresenceWatchState::Apart(Apart { at });
             }
             Resumption::Unneeded => {
                 if let NotifiedPresence::Document(document) = presence {
+                    self.history = WatchHistory::Stood;
                     self.approve(out);
                     self.told.take(document, out);
                 }
@@ -463,6 +472,18 @@ impl PresenceWatch {
         out.push(WatchOutput::Forget);
     }
 
+    /// U is on no device, and will be again.
+    fn is_nowhere(&mut self, moment: WatchMoment, out: &mut Vec<WatchOutput>) {
+        if self.told.is_available() {
+            self.told.withdraw(out);
+        } else if self.trouble.is_first() {
+            // What R knows may be from before a restart.
+            out.push(WatchOutput::Unavailable);
+        }
+        let at = self.trouble.later(moment);
+        self.state = PresenceWatchState::Apart(Apart { at });
+    }
+
     fn approve(&mut self, out: &mut Vec<WatchOutput>) {
         if self.approval == Approval::Asked {
             self.approval = Approval::Given;
@@ -470,35 +491,20 @@ impl PresenceWatch {
         }
     }
 
-    /// The dialog is gone; another one is opened, now or, where that was just done, in a moment. What is known stays.
+    /// The dialog is gone; another one is opened. What is known stays.
     fn anew(&mut self, moment: WatchMoment) {
-        self.trouble.since.get_or_insert(moment.now);
-        let earliest = self.trouble.anew.map(|last| last + ANEW);
-        let at = earliest.map_or(moment.now, |earliest| earliest.max(moment.now));
-        self.trouble.anew = Some(at);
+        let at = self.trouble.anew(moment);
         self.state = PresenceWatchState::Apart(Apart { at });
     }
 
     /// When what failed is tried again.
     fn later(&mut self, outcome: AskOutcome, moment: WatchMoment) -> Instant {
-        self.trouble.since.get_or_insert(moment.now);
         if outcome == AskOutcome::Lost {
             // It goes once there is a connection again.
+            self.trouble.begins(moment);
             return moment.now;
         }
-        let doubled = Duration::from_secs(1) * 2_u32.pow(self.trouble.failures.min(6));
-        self.trouble.failures += 1;
-        moment.now
-            + doubled
-                .min(MOST_BACKOFF)
-                .mul_f64(1.0 - moment.jitter / 10.0)
-    }
-
-    fn success(&mut self) {
-        self.trouble = Trouble {
-            anew: self.trouble.anew,
-            ..Trouble::default()
-        };
+        self.trouble.later(moment)
     }
 
     fn leave(&mut self, cause: LeaveCause, moment: WatchMoment, out: &mut Vec<WatchOutput>) {

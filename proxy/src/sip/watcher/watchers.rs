@@ -15,9 +15,10 @@ use super::{
 };
 use crate::sip::{
     dialog::{CallKey, Dialog, DialogFault},
-    due::move_due,
-    ledger::{HeldSubscriptions, LedgerShare, SubscriptionLedger},
+    due::{SharedDue, move_due},
+    ledger::{HeldSubscriptions, SubscriptionLedger},
     pidf::{Availability, ReadPresence},
+    share::SipShare,
     subscription::SubscriptionState,
     turns::TwoPeople,
     wire::SipRequest,
@@ -37,12 +38,19 @@ pub struct WatchNumber(u64);
 pub struct WatchTicket {
     number: WatchNumber,
     call_id: Box<str>,
+    share: SipShare,
 }
 
 impl WatchTicket {
     #[must_use]
     pub fn number(&self) -> WatchNumber {
         self.number
+    }
+
+    /// On whose account it is.
+    #[must_use]
+    pub fn share(&self) -> &SipShare {
+        &self.share
     }
 }
 
@@ -80,7 +88,7 @@ pub struct Watchers {
     watches: HashMap<WatchNumber, Box<KeptWatch>>,
     by_people: HashMap<Arc<TwoPeople>, WatchNumber>,
     by_call: HashMap<Arc<str>, WatchNumber>,
-    asks: BTreeSet<(Instant, WatchNumber)>,
+    asks: SharedDue<WatchNumber>,
     alarms: BTreeSet<(Instant, WatchNumber)>,
     next: u64,
     /// When the next that is asked again by itself may go.
@@ -94,7 +102,7 @@ pub struct Watchers {
 struct KeptWatch {
     people: Arc<TwoPeople>,
     watch: PresenceWatch,
-    share: LedgerShare,
+    share: SipShare,
     held: HeldSubscriptions,
     /// As it stands in the indices.
     indexed: WatchIndex,
@@ -117,7 +125,7 @@ impl Watchers {
             watches: HashMap::new(),
             by_people: HashMap::new(),
             by_call: HashMap::new(),
-            asks: BTreeSet::new(),
+            asks: SharedDue::default(),
             alarms: BTreeSet::new(),
             next: 0,
             paced: None,
@@ -131,7 +139,7 @@ impl Watchers {
         &mut self,
         step: &mut WatchStep<'_>,
         people: &TwoPeople,
-        share: LedgerShare,
+        share: SipShare,
     ) -> WatchRoom {
         match self.by_people.get(people).copied() {
             Some(number) => {
@@ -152,7 +160,7 @@ impl Watchers {
         step: &mut WatchStep<'_>,
         people: &TwoPeople,
         resource: Option<&str>,
-        share: LedgerShare,
+        share: SipShare,
     ) -> WatchRoom {
         match self.by_people.get(people).copied() {
             Some(number) => {
@@ -171,7 +179,7 @@ impl Watchers {
         &mut self,
         step: &mut WatchStep<'_>,
         people: &TwoPeople,
-        share: LedgerShare,
+        share: SipShare,
     ) -> WatchRoom {
         if self.by_people.contains_key(people) {
             return WatchRoom::Taken;
@@ -299,21 +307,23 @@ impl Watchers {
         room
     }
 
-    /// The next SUBSCRIBE whose time has come.
+    /// The next SUBSCRIBE whose time has come, of those accounts that `may`; these take turns.
     pub fn ask(
         &mut self,
         fresh: impl FnOnce() -> CallKey,
         moment: WatchMoment,
+        may: impl Fn(&SipShare) -> bool,
     ) -> Option<(WatchTicket, Ask)> {
-        let (at, number) = self.asks.first().copied()?;
-        if at > moment.now {
-            return None;
-        }
+        let number = self.asks.next(moment.now, may)?;
         let kept = self.watches.get_mut(&number)?;
         let ask = kept.watch.ask(fresh, moment);
-        let call_id = kept.watch.call_id().unwrap_or_default().into();
+        let ticket = WatchTicket {
+            number,
+            call_id: kept.watch.call_id().unwrap_or_default().into(),
+            share: kept.share.clone(),
+        };
         self.index(number);
-        Some((WatchTicket { number, call_id }, ask?))
+        Some((ticket, ask?))
     }
 
     /// The dialog that a SUBSCRIBE goes in.
@@ -385,8 +395,8 @@ impl Watchers {
 
     /// When [`Self::ask`] has something to give.
     #[must_use]
-    pub fn next_ask(&self) -> Option<Instant> {
-        self.asks.first().map(|(at, _)| *at)
+    pub fn next_ask(&self, may: impl Fn(&SipShare) -> bool) -> Option<Instant> {
+        self.asks.next_at(may)
     }
 
     /// How many there are, and how many of them see somebody.
@@ -405,7 +415,7 @@ impl Watchers {
         &mut self,
         step: &mut WatchStep<'_>,
         people: &TwoPeople,
-        share: LedgerShare,
+        share: SipShare,
         watch: PresenceWatch,
     ) -> WatchRoom {
         let held = HeldSubscriptions {
@@ -475,7 +485,8 @@ impl Watchers {
         };
         ledger.release(&kept.share, kept.held);
         self.by_people.remove(&kept.people);
-        self.reindex(number, kept.indexed, WatchIndex::default());
+        let none = WatchIndex::default();
+        self.reindex((number, &kept.share), kept.indexed, none);
     }
 
     fn index(&mut self, number: WatchNumber) {
@@ -493,13 +504,19 @@ impl Watchers {
             alarm_at: kept.watch.alarm_at(),
             standing: kept.watch.standing(),
         };
-        let now = self.reindex(number, before, now);
+        let share = kept.share.clone();
+        let now = self.reindex((number, &share), before, now);
         if let Some(kept) = self.watches.get_mut(&number) {
             kept.indexed = now;
         }
     }
 
-    fn reindex(&mut self, number: WatchNumber, before: WatchIndex, now: WatchIndex) -> WatchIndex {
+    fn reindex(
+        &mut self,
+        (number, share): (WatchNumber, &SipShare),
+        before: WatchIndex,
+        now: WatchIndex,
+    ) -> WatchIndex {
         if before.call_id != now.call_id {
             if let Some(call_id) = before.call_id {
                 self.by_call.remove(&call_id);
@@ -508,7 +525,7 @@ impl Watchers {
                 self.by_call.insert(call_id.clone(), number);
             }
         }
-        move_due(&mut self.asks, number, before.ask_at, now.ask_at);
+        self.asks.set(share, number, before.ask_at, now.ask_at);
         move_due(&mut self.alarms, number, before.alarm_at, now.alarm_at);
         let is_active = |standing| standing == Some(WatchProgress::Active);
         self.active += usize::from(is_active(now.standing));

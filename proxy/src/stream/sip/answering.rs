@@ -33,6 +33,7 @@ use crate::{
         message::{ChatState, StanzaAddresses, text_stanza, typing_stanza},
         method::SipMethod,
         session::DESCRIPTION_TYPE,
+        share::SipShare,
         transaction::{Arrival, AskedRequest, LinkConnection, ServerTransactions},
         turns::TwoPeople,
         wire::{SipHeaders, SipWriter, WriteFault},
@@ -40,8 +41,9 @@ use crate::{
     xml::{Condition, Element},
 };
 
-/// Requests of one server in work: it is not read beyond these.
-const IN_WORK: usize = 1_000;
+/// Requests of one server in work: it is not read beyond these. A quarter of them may be to one partner object: what is
+/// beyond that is answered.
+const IN_WORK: usize = 4_000;
 /// An error that follows so soon after its stanza was settled is the answer.
 const ERROR_FOLLOWS: Duration = Duration::from_millis(300);
 /// Requests whose stanzas were settled, taken at once.
@@ -251,7 +253,7 @@ impl Answering {
             Ok(TakenSubscribe::Refused { id }) => id,
             Err(refused) => return Some(refused),
         };
-        match self.begin(moment, received, connection) {
+        match self.begin(moment, received, connection, &subscribe.people) {
             Ok(None) => {}
             Ok(Some(transaction)) => {
                 let number = self.open(transaction, &id, subscribe.people, Awaited::Verdict);
@@ -268,9 +270,11 @@ impl Answering {
         moment: &LinkMoment<'_>,
         received: &ReceivedRequest,
         connection: LinkConnection,
+        people: &TwoPeople,
     ) -> Result<Option<u64>, Refused> {
-        let request = &received.request;
-        match self.transactions.arrive(request, connection, moment.now) {
+        let (request, now) = (&received.request, moment.now);
+        let share = SipShare::of(moment.partner(people.to.domain()));
+        match self.transactions.arrive(request, connection, now, share) {
             Arrival::New(number) => Ok(Some(number)),
             Arrival::Again => Ok(None),
             Arrival::Merged => Err(Refused::code(482)),
@@ -304,7 +308,8 @@ impl Answering {
         message: IncomingMessage,
     ) {
         let request = &received.request;
-        let transaction = match self.begin(moment, received, connection) {
+        let begun = self.begin(moment, received, connection, &message.people);
+        let transaction = match begun {
             Ok(Some(number)) => number,
             Ok(None) => return,
             Err(refused) => {

@@ -13,14 +13,15 @@ use std::{
 use xmpp_edge_crds::verdict::Direction;
 
 use super::{
+    asked::{
+        AnswerNews, AskedMessage, ExpiredRequests, OwnTicket, Repetition, WaitingStanza, received,
+    },
     connection::LinkIo,
-    dialled,
     link_settings::{LinkMoment, OwnRequest},
-    outgoing::{AskedAbout, MessageTranslator, ReceiptWanted, TranslatedRequest},
-    sessions::{InviteOutcome, LinkSessions, MessageWay},
+    outgoing::{AskedAbout, MessageTranslator, TranslatedRequest},
+    sessions::{InviteOutcome, LinkSessions, MessageWay, PendingInvite},
 };
 use crate::{
-    negotiation::Pair,
     routing::{
         batch::Batch,
         failure::{Failure, FailureKind},
@@ -30,21 +31,19 @@ use crate::{
     sip::{
         code::{StatusCode, TranslatedError},
         connection::ReceivedResponse,
-        message::{self, StanzaAddresses},
         method::SipMethod,
-        session::{Invitation, SessionNumber},
+        share::{SharedRoom, SipShare},
         transaction::{Answered, ClientTransactions, LinkConnection, Started},
-        turns::{MessageTurns, TwoPeople},
+        turns::{BegunMessage, MessageTurns, TwoPeople},
     },
-    xml::Element,
 };
 
-/// Requests in work at a time on one connection, each of other people.
-const IN_WORK: usize = 64;
-/// The same of all connections.
-const ALL_IN_WORK: usize = IN_WORK * dialled::MOST;
+/// Requests in work at a time on one connection, each of other people; a quarter of one partner object.
+const IN_WORK: usize = 256;
 /// A stanza goes on so many connections, one after the other.
 const SENDINGS: u8 = 2;
+/// How long what comes for an INVITE that nobody waits for is seen to its end: 64·T1 (RFC 3261 section 9.1).
+const ABANDONED: Duration = Duration::from_secs(32);
 /// Between two looks at what waits for its turn.
 const LOOK: Duration = Duration::from_millis(250);
 
@@ -53,78 +52,18 @@ const LOOK: Duration = Duration::from_millis(250);
 pub(super) struct Asking {
     turns: MessageTurns<WaitingStanza>,
     transactions: ClientTransactions<OwnTicket>,
-    /// How many are in work on each connection.
-    loads: HashMap<LinkConnection, usize>,
+    /// What is in work on each connection.
+    loads: HashMap<LinkConnection, SharedRoom>,
     translator: MessageTranslator,
     /// Number of the next stanza, in the order in which they came.
     next: u64,
     look: Instant,
 }
 
-/// A stanza of one message.
-#[derive(Debug)]
-struct WaitingStanza {
-    route: Arc<Route>,
-    batch: Batch,
-    number: u64,
-    /// The way that it has to go; none: whichever there is.
-    only: Option<MessageWay>,
-}
-
-/// What a request of ours was for.
-#[derive(Debug)]
-enum OwnTicket {
-    Message(Box<AskedMessage>),
-    /// A message goes once there is a session.
-    Invite(Box<AskedMessage>, Box<Invitation>),
-    /// Whether the server is there, on this connection.
-    Options(LinkConnection),
-}
-
-#[derive(Debug)]
-struct AskedMessage {
-    people: TwoPeople,
-    stanza: WaitingStanza,
-    about: AskedAbout,
-    inside: Option<SessionNumber>,
-    connection: LinkConnection,
-}
-
-/// What an answer means beyond its message.
-#[derive(Debug)]
-pub(super) enum AnswerNews {
-    /// The server is there, on this connection.
-    Alive(LinkConnection),
-    /// Its user has the message: what to tell its sender, for this pair.
-    Received(Pair, Element),
-    /// The server takes the edge for a user.
-    AuthenticationDemanded(StatusCode),
-}
-
-/// What nobody waits for any more.
-#[derive(Debug, Default)]
-pub(super) struct ExpiredRequests {
-    /// Those that went to a user: it may be the user's device that says nothing.
-    to_users: usize,
-    /// Connections whose server was asked whether it is there.
-    pub(super) silent: Vec<LinkConnection>,
-}
-
-impl ExpiredRequests {
-    /// After how much silence the server is asked whether it is there: `usual`, or less where somebody waited in vain.
-    pub(super) fn silence(&self, usual: Duration, limit: Duration) -> Duration {
-        if self.to_users > 0 {
-            limit.min(usual)
-        } else {
-            usual
-        }
-    }
-}
-
 impl Asking {
     pub(super) fn new(now: Instant) -> Self {
         Self {
-            turns: MessageTurns::new(ALL_IN_WORK),
+            turns: MessageTurns::default(),
             transactions: ClientTransactions::default(),
             loads: HashMap::new(),
             translator: MessageTranslator::default(),
@@ -134,7 +73,13 @@ impl Asking {
     }
 
     /// A message of these people, which waits for its turn.
-    pub(super) fn push(&mut self, people: TwoPeople, route: Arc<Route>, batch: Batch) {
+    pub(super) fn push(
+        &mut self,
+        moment: &LinkMoment<'_>,
+        people: TwoPeople,
+        route: Arc<Route>,
+        batch: Batch,
+    ) {
         let number = self.next;
         self.next += 1;
         let waiting = WaitingStanza {
@@ -142,8 +87,10 @@ impl Asking {
             batch,
             number,
             only: None,
+            call: None,
         };
-        self.turns.push(people, waiting);
+        let share = SipShare::of(moment.partner(people.from.domain()));
+        self.turns.push(people, share, waiting);
     }
 
     /// Writes what has its turn, as far as the connection takes it.
@@ -153,16 +100,24 @@ impl Asking {
         sessions: &mut LinkSessions,
         io: &mut LinkIo,
     ) {
-        while io.takes_more() && self.load(io.id) < IN_WORK {
-            let Some((people, mut stanza)) = self.turns.begin_next() else {
+        while io.takes_more() {
+            let load = self.loads.get(&io.id);
+            let may = |share: &SipShare| load.is_none_or(|load| load.has_room(share));
+            let Some(begun) = self.turns.begin_next(may) else {
                 return;
             };
+            let BegunMessage {
+                people,
+                share,
+                message: mut stanza,
+            } = begun;
             let bytes = stanza.batch.unsettled();
             let translator = &mut self.translator;
-            match translator.request_of(moment, sessions, &people, &bytes, stanza.only) {
+            let (only, call) = (stanza.only, stanza.call.as_ref());
+            match translator.request_of(moment, sessions, &people, &bytes, only, call) {
                 Ok(Some(translated)) => {
                     let TranslatedRequest {
-                        request,
+                        mut request,
                         method,
                         about,
                         inside,
@@ -170,16 +125,31 @@ impl Asking {
                     } = translated;
                     io.write(&request.bytes);
                     stanza.batch.sendings += 1;
+                    // An INVITE is another request than what it is for.
+                    let call = request.call.take().filter(|_| invitation.is_none());
+                    let repetition = if call.is_some() && call == stanza.call {
+                        Repetition::SameAgain
+                    } else {
+                        Repetition::New
+                    };
+                    stanza.call = call;
+                    let load = self.loads.entry(io.id);
+                    let load = load.or_insert_with(|| SharedRoom::new(IN_WORK));
+                    load.take(&share);
                     let asked = Box::new(AskedMessage {
                         people,
+                        share,
                         stanza,
                         about,
                         inside,
+                        repetition,
                         connection: io.id,
                     });
-                    *self.loads.entry(io.id).or_default() += 1;
                     let ticket = match invitation {
-                        Some(invitation) => OwnTicket::Invite(asked, invitation.into()),
+                        Some(invitation) => {
+                            let invite = PendingInvite::new(invitation, io.id);
+                            OwnTicket::Invite(asked, invite.into())
+                        }
                         None => OwnTicket::Message(asked),
                     };
                     self.begin(moment, io.id, request, method, ticket);
@@ -240,7 +210,10 @@ impl Asking {
     ) -> Option<AnswerNews> {
         let response = &received.response;
         let (code, since, asked) = match self.transactions.answer(response) {
-            Answered::Provisional => return None,
+            Answered::Provisional => {
+                self.rings(moment, sessions, received);
+                return None;
+            }
             Answered::Stray => {
                 sessions.stray(moment, response);
                 return None;
@@ -251,11 +224,17 @@ impl Asking {
                 ticket,
             } => (code, since, ticket),
         };
+        if let OwnTicket::Abandoned(invite) = asked {
+            // It was counted when its time was over.
+            sessions.abandoned_answered(moment, &invite, response);
+            return None;
+        }
         let method = response.method.as_str();
         let metrics = &moment.context.metrics;
         metrics.sip_request(Direction::Inbound, method, Some(code.get()));
         metrics.sip_answered(Direction::Inbound, method, moment.now - since);
         match asked {
+            OwnTicket::Abandoned(_) => None,
             OwnTicket::Options(connection) => Some(AnswerNews::Alive(connection)),
             OwnTicket::Message(message) => {
                 self.is_over(&message);
@@ -267,12 +246,16 @@ impl Asking {
                 }
                 self.message_answered(moment, *message, code)
             }
-            OwnTicket::Invite(message, invitation) => {
+            OwnTicket::Invite(message, invite) => {
                 self.is_over(&message);
                 let outcome =
-                    sessions.invitation_answered(moment, &message.people, &invitation, received);
+                    sessions.invitation_answered(moment, &message.people, &invite, received);
                 match outcome {
-                    InviteOutcome::Inside => self.again(*message, None),
+                    // Never a second INVITE: who accepts each and hangs up would be invited for ever.
+                    InviteOutcome::Inside(number, typing) => {
+                        let way = MessageWay::Inside(number, typing);
+                        self.again(*message, Some(way));
+                    }
                     InviteOutcome::Outside => self.again(*message, Some(MessageWay::Outside)),
                     InviteOutcome::Refused => {
                         return self.message_answered(moment, *message, code);
@@ -283,13 +266,50 @@ impl Asking {
         }
     }
 
+    /// A provisional answer came: an INVITE rings.
+    fn rings(
+        &mut self,
+        moment: &LinkMoment<'_>,
+        sessions: &mut LinkSessions,
+        received: &ReceivedResponse,
+    ) {
+        match self.transactions.ticket_mut(&received.response) {
+            Some(OwnTicket::Invite(_, invite)) => invite.rings(),
+            Some(OwnTicket::Abandoned(invite)) => {
+                invite.rings();
+                sessions.cancel(moment, invite);
+            }
+            _ => {}
+        }
+    }
+
+    /// The message of this INVITE is answered: it is cancelled, now or once it rings, and what comes for it is seen to its
+    /// end.
+    fn abandon(
+        &mut self,
+        moment: &LinkMoment<'_>,
+        sessions: &mut LinkSessions,
+        mut invite: Box<PendingInvite>,
+    ) {
+        sessions.cancel(moment, &mut invite);
+        let begun = self.transactions.begin(Started {
+            branch: invite.invitation.branch().into(),
+            method: SipMethod::Invite,
+            connection: invite.connection,
+            at: moment.now,
+            expires: moment.now + ABANDONED,
+            ticket: OwnTicket::Abandoned(invite),
+        });
+        debug_assert!(begun.is_ok(), "its own branch was in work until now");
+    }
+
     /// What was asked is answered, and does not say what became of the message: it goes next, before all others.
     fn again(&mut self, message: AskedMessage, only: Option<MessageWay>) {
         let AskedMessage {
             people, mut stanza, ..
         } = message;
         stanza.batch.sendings -= 1;
-        stanza.only = only;
+        (stanza.only, stanza.call) = (only, None);
         self.turns.again(people, stanza);
     }
 
@@ -303,6 +323,7 @@ impl Asking {
             people,
             stanza,
             about,
+            repetition,
             ..
         } = message;
         self.turns.done(&people);
@@ -312,8 +333,9 @@ impl Asking {
             stanza.batch.settle();
             return None;
         };
-        // It came before, on a connection that ended before its answer: who has it finds it twice.
-        let is_known = code.get() == 482 && stanza.batch.sendings >= SENDINGS;
+        // It came before, on a connection that ended before its answer: who has it finds it twice. Of another request it
+        // says that its way is a loop.
+        let is_known = code.get() == 482 && repetition == Repetition::SameAgain;
         let audience = moment.audience(&stanza.route.pair.from);
         match TranslatedError::of_code(code, audience).filter(|_| !is_known) {
             None => {
@@ -349,31 +371,33 @@ impl Asking {
         };
         let mut expired = ExpiredRequests::default();
         for asked in self.transactions.expired(moment.now) {
-            let method = match &asked {
-                OwnTicket::Message(_) => SipMethod::Message,
-                OwnTicket::Invite(..) => SipMethod::Invite,
-                OwnTicket::Options(_) => SipMethod::Options,
-            };
-            let metrics = &moment.context.metrics;
-            metrics.sip_request(Direction::Inbound, method.as_str(), None);
-            match asked {
-                OwnTicket::Options(connection) => expired.silent.push(connection),
-                // An INVITE that is accepted later is acknowledged and ended all the same.
-                OwnTicket::Message(message) | OwnTicket::Invite(message, _) => {
-                    self.is_over(&message);
-                    expired.to_users += 1;
-                    if let Some(number) = message.inside {
-                        sessions.inside_unanswered(moment, number);
-                    }
-                    self.turns.done(&message.people);
-                    match message.about {
-                        AskedAbout::Text(_) => {
-                            let WaitingStanza { route, batch, .. } = message.stanza;
-                            router.bounce(&route, batch, &failure());
-                        }
-                        AskedAbout::Typing => message.stanza.batch.settle(),
-                    }
+            let (message, invite) = match asked {
+                OwnTicket::Abandoned(_) => continue,
+                OwnTicket::Options(connection) => {
+                    unanswered(moment, SipMethod::Options);
+                    expired.silent.push(connection);
+                    continue;
                 }
+                OwnTicket::Message(message) => (message, None),
+                OwnTicket::Invite(message, invite) => (message, Some(invite)),
+            };
+            let of_invite = invite.as_ref().map(|_| SipMethod::Invite);
+            unanswered(moment, of_invite.unwrap_or(SipMethod::Message));
+            self.is_over(&message);
+            expired.to_users += 1;
+            if let Some(number) = message.inside {
+                sessions.inside_unanswered(moment, number);
+            }
+            self.turns.done(&message.people);
+            match message.about {
+                AskedAbout::Text(_) => {
+                    let WaitingStanza { route, batch, .. } = message.stanza;
+                    router.bounce(&route, batch, &failure());
+                }
+                AskedAbout::Typing => message.stanza.batch.settle(),
+            }
+            if let Some(invite) = invite {
+                self.abandon(moment, sessions, invite);
             }
         }
         if moment.now >= self.look {
@@ -413,7 +437,7 @@ impl Asking {
             let lost = self.lost(moment, *connection).into_iter();
             waiting.extend(lost.map(|message| message.stanza));
         }
-        let turns = std::mem::replace(&mut self.turns, MessageTurns::new(ALL_IN_WORK));
+        let turns = std::mem::take(&mut self.turns);
         waiting.extend(turns.into_waiting());
         waiting.sort_by_key(|stanza| stanza.number);
         let mut by_route: Vec<(Arc<Route>, Vec<Batch>)> = Vec::new();
@@ -471,14 +495,14 @@ impl Asking {
 
     /// How many are in work on this connection.
     pub(super) fn load(&self, connection: LinkConnection) -> usize {
-        self.loads.get(&connection).copied().unwrap_or_default()
+        self.loads.get(&connection).map_or(0, SharedRoom::taken)
     }
 
     /// It is in work no more.
     fn is_over(&mut self, message: &AskedMessage) {
         if let Some(load) = self.loads.get_mut(&message.connection) {
-            *load -= 1;
-            if *load == 0 {
+            load.give_back(&message.share);
+            if load.taken() == 0 {
                 self.loads.remove(&message.connection);
             }
         }
@@ -500,16 +524,8 @@ impl Asking {
     }
 }
 
-fn received(moment: &LinkMoment<'_>, people: &TwoPeople, wanted: &ReceiptWanted) -> AnswerNews {
-    let pair = Pair {
-        from: people.to.domain().clone(),
-        to: people.from.domain().clone(),
-    };
-    let addresses = StanzaAddresses {
-        from: &people.to,
-        to: &people.from,
-        resource: wanted.resource.as_deref(),
-        id: &moment.config.dialback.new_stream_id(),
-    };
-    AnswerNews::Received(pair, message::received(addresses, &wanted.id))
+/// A request had no answer in time.
+fn unanswered(moment: &LinkMoment<'_>, method: SipMethod) {
+    let metrics = &moment.context.metrics;
+    metrics.sip_request(Direction::Inbound, method.as_str(), None);
 }

@@ -13,11 +13,12 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use xmpp_edge_crds::verdict::Direction;
 
-use super::{figures::ShownConnection, links::AcceptedSlot};
+use super::{accepted_slot::AcceptedSlot, figures::ShownConnection};
 use crate::{
+    config::ActiveConfig,
     routing::failure::{Failure, FailureKind},
     sip::{connection::SipConnection, transaction::LinkConnection},
-    stream::traffic::SCRATCH,
+    stream::scratch::SCRATCH,
     tls::Transport,
 };
 
@@ -68,6 +69,12 @@ impl LinkIo {
 
     pub(super) fn write(&mut self, bytes: &[u8]) {
         self.out.extend_from_slice(bytes);
+    }
+
+    /// Whether what its server showed is that of the gateway of this name.
+    pub(super) fn shows(&self, config: &ActiveConfig, gateway: &str) -> bool {
+        let shown = config.sip_server(self.transport.peer_chain());
+        shown.is_some_and(|own| own.config.effective_name() == gateway)
     }
 
     /// Whether its server takes what is written.

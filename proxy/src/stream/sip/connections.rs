@@ -8,22 +8,25 @@ use std::{
     time::Instant,
 };
 
-use super::{connection::LinkIo, figures::LinkFigures, links::AcceptedSlot};
+use super::{
+    accepted_slot::AcceptedSlot, connection::LinkIo, figures::LinkFigures,
+    link_numbers::LinkNumbers,
+};
 use crate::{sip::transaction::LinkConnection, tls::Transport};
 
 #[derive(Debug)]
 pub(super) struct LinkConnections {
     /// As they were opened.
     all: Vec<LinkIo>,
-    next: u64,
+    numbers: LinkNumbers,
     figures: Arc<LinkFigures>,
 }
 
 impl LinkConnections {
-    pub(super) fn new(figures: Arc<LinkFigures>) -> Self {
+    pub(super) fn new(figures: Arc<LinkFigures>, numbers: LinkNumbers) -> Self {
         Self {
             all: Vec::new(),
-            next: 0,
+            numbers,
             figures,
         }
     }
@@ -36,12 +39,17 @@ impl LinkConnections {
         tag: &str,
         now: Instant,
     ) -> LinkConnection {
-        let id = LinkConnection(self.next);
-        self.next += 1;
+        let id = self.numbers.next();
         let io = LinkIo::new(id, transport, address, slot, tag, now);
         self.all.push(io);
         self.show();
         id
+    }
+
+    /// One that another link of the gateway had, as it stands.
+    pub(super) fn adopt(&mut self, io: LinkIo) {
+        self.all.push(io);
+        self.show();
     }
 
     pub(super) fn get(&self, id: LinkConnection) -> Option<&LinkIo> {

@@ -2,10 +2,13 @@
 //! itself.
 
 use std::{
+    collections::{BTreeSet, VecDeque},
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
 use tokio::net::TcpStream;
 use xmpp_edge_crds::{
     domain::DomainName,
@@ -15,7 +18,8 @@ use xmpp_edge_crds::{
 
 use super::{
     link_settings::LinkSettings,
-    links::{Dialled, LinkCommand, LinkHandle},
+    links::{DialReport, Dialled, LinkCommand, LinkHandle},
+    silent_servers::{AskedServers, SPEAKS_WITHIN},
 };
 use crate::{
     config::ActiveConfig,
@@ -29,19 +33,25 @@ use crate::{
 
 /// How long all of it may take.
 const WHOLE: Duration = Duration::from_secs(15);
+/// How long one server may take for TLS. The next begins beside it before that.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 
-/// Dials once; the link is told what came of it.
+/// Dials once; the link is told what came of it. The turn of those in `last` comes after all others'.
 pub(super) fn begin(
     context: &Arc<StreamContext>,
     config: &Arc<ActiveConfig>,
     settings: &Arc<LinkSettings>,
     link: &Arc<LinkHandle>,
+    last: BTreeSet<SocketAddr>,
 ) {
     let (own, config) = (Arc::clone(context), Arc::clone(config));
     let (settings, link) = (Arc::clone(settings), Arc::clone(link));
     context.tasks.spawn(async move {
-        let outcome = dial(&own, &config, &settings).await;
-        link.task.tell(LinkCommand::Dialled(outcome));
+        let mut asked = AskedServers::default();
+        let outcome = dial(&own, &config, &settings, &last, &mut asked).await;
+        let silent = asked.into_silent(Instant::now());
+        let report = DialReport { outcome, silent };
+        link.task.tell(LinkCommand::Dialled(report));
     });
 }
 
@@ -51,6 +61,8 @@ async fn dial(
     context: &Arc<StreamContext>,
     config: &ActiveConfig,
     settings: &LinkSettings,
+    last: &BTreeSet<SocketAddr>,
+    asked: &mut AskedServers,
 ) -> Result<Dialled, Failure> {
     let known = settings
         .gateway
@@ -72,7 +84,7 @@ async fn dial(
         address,
         servers,
     };
-    match tokio::time::timeout(WHOLE, attempt.over_targets()).await {
+    match tokio::time::timeout(WHOLE, attempt.over_targets(last, asked)).await {
         Ok(outcome) => outcome,
         Err(_) => Err(Failure::new(
             FailureKind::TimedOut,
@@ -90,7 +102,12 @@ struct DialAttempt<'a> {
 }
 
 impl DialAttempt<'_> {
-    async fn over_targets(&self) -> Result<Dialled, Failure> {
+    /// The first server that proves itself. One that says nothing lets the next begin beside it.
+    async fn over_targets(
+        &self,
+        last: &BTreeSet<SocketAddr>,
+        asked: &mut AskedServers,
+    ) -> Result<Dialled, Failure> {
         let source = dns::TargetSource::Sip(self.servers.clone());
         let dialer = &self.context.dialer;
         let whose = self.settings.first_domain();
@@ -106,24 +123,61 @@ impl DialAttempt<'_> {
             }
         };
         let text = self.told(format!("{} has no address", self.address));
-        let mut last = Failure::new(FailureKind::Unreachable, text);
-        while let Some(next) = candidates.next().await {
-            for step in candidates.take_steps() {
-                self.note(step);
+        let mut cause = Failure::new(FailureKind::Unreachable, text);
+        let mut proofs = FuturesUnordered::new();
+        // Connected to, and silent before: the others come first.
+        let mut late = VecDeque::new();
+        let mut are_left = true;
+        let mut beside = Instant::now();
+        loop {
+            let is_due = proofs.is_empty() || Instant::now() >= beside;
+            let mut begun = None;
+            if is_due && !are_left {
+                begun = late.pop_front();
             }
-            let outcome = match next {
-                Ok(connected) => self.prove(connected).await,
-                Err(fault) => Err(self.unreachable(&fault)),
-            };
-            match outcome {
-                Ok(dialled) => return Ok(dialled),
-                Err(failure) => last = failure,
+            if begun.is_none() && !are_left && late.is_empty() && proofs.is_empty() {
+                return Err(cause);
+            }
+            if begun.is_none() {
+                tokio::select! {
+                    biased;
+                    Some((address, outcome)) = proofs.next(), if !proofs.is_empty() => {
+                        asked.ended(address, Instant::now());
+                        match outcome {
+                            Ok(dialled) => return Ok(dialled),
+                            Err(failure) => cause = failure,
+                        }
+                        // Who fails leaves the turn to the next at once.
+                        beside = Instant::now();
+                    }
+                    // Nothing is lost where it is not the first: what it began goes on with the next call.
+                    next = candidates.next(), if is_due && are_left => {
+                        for step in candidates.take_steps() {
+                            self.note(step);
+                        }
+                        match next {
+                            None => are_left = false,
+                            Some(Err(fault)) => cause = self.unreachable(&fault),
+                            Some(Ok(connected)) => {
+                                let address = connected.candidate.endpoint.address();
+                                if address.is_some_and(|address| last.contains(&address)) {
+                                    late.push_back(connected);
+                                } else {
+                                    begun = Some(connected);
+                                }
+                            }
+                        }
+                    }
+                    () = tokio::time::sleep_until(beside.into()), if !is_due => {}
+                }
+            }
+            if let Some(connected) = begun {
+                let (address, now) = (connected.candidate.endpoint.address(), Instant::now());
+                asked.begun(address, now);
+                beside = now + SPEAKS_WITHIN;
+                proofs.push(self.prove(connected).map(move |outcome| (address, outcome)));
             }
         }
-        for step in candidates.take_steps() {
-            self.note(step);
-        }
-        Err(last)
     }
 
     /// TLS, and whose certificate it is.
@@ -162,7 +216,7 @@ impl DialAttempt<'_> {
 
     async fn encrypt(&self, stream: TcpStream) -> Result<Transport, tls::HandshakeError> {
         let identity = self.config.sip_identity(&self.settings.gateway);
-        let deadline = tokio::time::Instant::now() + WHOLE;
+        let deadline = tokio::time::Instant::now() + HANDSHAKE;
         let asked = self.server_name();
         // SIP has no ALPN here (RFC 7301 has a name for SIP, which servers do not ask for).
         tls::connect(stream, identity.as_deref(), asked, Mode::StartTls, deadline).await

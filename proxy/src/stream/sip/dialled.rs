@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use super::silent_servers::SPEAKS_WITHIN;
 use crate::sip::transaction::LinkConnection;
 
 /// Most at a time.
-pub(super) const MOST: usize = 4;
+const MOST: usize = 4;
 /// While more requests than these wait, there is one more.
 const MANY: usize = 64;
 /// Between two tries to reach the server.
@@ -20,8 +21,8 @@ pub(super) struct DialledConnections {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum DialledLife {
-    /// The server has not answered the first OPTIONS.
-    Greeting,
+    /// The server has not answered the first OPTIONS, since then.
+    Greeting(Instant),
     Standing,
     /// As before, and the server is asked whether it is still there.
     Asked,
@@ -68,8 +69,20 @@ impl DialledConnections {
         let standing = self
             .all
             .iter()
-            .filter(|(_, life)| *life != DialledLife::Greeting);
+            .filter(|(_, life)| !matches!(life, DialledLife::Greeting(_)));
         standing.map(|(id, _)| *id)
+    }
+
+    /// Those whose server has not answered yet.
+    pub(super) fn greeting(&self) -> impl Iterator<Item = LinkConnection> {
+        self.greetings().map(|(id, _)| id)
+    }
+
+    fn greetings(&self) -> impl Iterator<Item = (LinkConnection, Instant)> {
+        self.all.iter().filter_map(|(id, life)| match life {
+            DialledLife::Greeting(since) => Some((*id, *since)),
+            DialledLife::Standing | DialledLife::Asked => None,
+        })
     }
 
     /// The one that requests without an order among many go on.
@@ -91,17 +104,18 @@ impl DialledConnections {
         unasked.map(|(id, _)| *id)
     }
 
-    /// When the next is dialled, where so many requests wait; `None`: none is wanted, or one is under way.
+    /// When the next is dialled, where so many requests wait; `None`: none is wanted, or one is under way. Beside those
+    /// whose servers say nothing there is soon another.
     pub(super) fn dial_at(&self, waiting: usize) -> Option<Instant> {
         let NextDial::At(at) = self.next else {
             return None;
         };
-        let one_more = waiting > MANY && self.all.len() < MOST;
-        let all_stand = self
-            .all
-            .iter()
-            .all(|(_, life)| *life != DialledLife::Greeting);
-        (self.all.is_empty() || one_more && all_stand).then_some(at)
+        let Some(newest) = self.greetings().map(|(_, since)| since).max() else {
+            let one_more = waiting > MANY && self.all.len() < MOST;
+            return (self.all.is_empty() || one_more).then_some(at);
+        };
+        let is_wanted = !self.is_reached() && self.all.len() < MOST;
+        is_wanted.then_some(at.max(newest + SPEAKS_WITHIN))
     }
 
     /// One is being dialled.
@@ -111,13 +125,20 @@ impl DialledConnections {
 
     /// What was dialled is there; the server has to show that it is, too.
     pub(super) fn opened(&mut self, id: LinkConnection, now: Instant) {
-        self.all.push((id, DialledLife::Greeting));
+        self.all.push((id, DialledLife::Greeting(now)));
         self.next = NextDial::At(now);
     }
 
-    /// There was none, or one is over: the next is not dialled at once.
+    /// What was dialled gave none: the next is not dialled at once.
     pub(super) fn failed(&mut self, now: Instant) {
         self.next = NextDial::At(now + REDIAL);
+    }
+
+    /// One is over: as [`Self::failed`], unless the next is being dialled already.
+    pub(super) fn lost(&mut self, now: Instant) {
+        if self.next != NextDial::UnderWay {
+            self.failed(now);
+        }
     }
 
     /// The server answered on this one.
@@ -127,8 +148,8 @@ impl DialledConnections {
             return SignOfLife::Known;
         };
         match std::mem::replace(life, DialledLife::Standing) {
-            DialledLife::Greeting if was_reached => SignOfLife::OneMore,
-            DialledLife::Greeting => SignOfLife::Reached,
+            DialledLife::Greeting(_) if was_reached => SignOfLife::OneMore,
+            DialledLife::Greeting(_) => SignOfLife::Reached,
             DialledLife::Standing | DialledLife::Asked => SignOfLife::Known,
         }
     }
@@ -170,7 +191,7 @@ mod tests {
         assert!(!dialled.is_reached());
         assert_eq!(
             dialled.dial_at(MANY + 1),
-            None,
+            Some(now + SPEAKS_WITHIN),
             "its server may not be there"
         );
         assert_eq!(dialled.alive(id(1)), SignOfLife::Reached);
@@ -186,6 +207,32 @@ mod tests {
         assert_eq!(dialled.alive(id(9)), SignOfLife::Known);
         assert_eq!(dialled.dispensable(MANY), [id(2), id(3), id(4)]);
         assert!(dialled.dispensable(MANY + 1).is_empty());
+    }
+
+    #[test]
+    fn beside_a_server_that_says_nothing_there_is_soon_another() {
+        let now = Instant::now();
+        let mut dialled = DialledConnections::new(now);
+        let id = LinkConnection;
+        for next in 0..4 {
+            let at = now + SPEAKS_WITHIN * u32::try_from(next).expect("small");
+            assert_eq!(dialled.dial_at(0), Some(at), "{next}");
+            dialled.dialling();
+            dialled.opened(id(next), at);
+        }
+        assert_eq!(dialled.dial_at(1_000), None, "as many as may be");
+        assert_eq!(dialled.greeting().count(), 4);
+        assert_eq!(dialled.alive(id(2)), SignOfLife::Reached);
+        assert_eq!(dialled.first(), Some(id(2)));
+        assert!(dialled.remove(id(0)));
+        assert_eq!(dialled.dial_at(0), None, "one stands");
+        assert!(dialled.remove(id(2)));
+        dialled.lost(now);
+        let newest = now + SPEAKS_WITHIN * 3;
+        assert_eq!(dialled.dial_at(0), Some(newest + SPEAKS_WITHIN));
+        dialled.dialling();
+        dialled.lost(now);
+        assert_eq!(dialled.dial_at(0), None, "one at a time");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// An error that came from outside, or of the edge's own, for a stanza from inside.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct InsideError {
     /// Who it answers, and whom they asked.
     pub(super) people: TwoPeople,

@@ -19,6 +19,7 @@ use crate::{
     sip::{
         code::Audience,
         compose::{self, RequestStart, SentBy},
+        dialog::CallKey,
         method::SipMethod,
         wire::WriteFault,
     },
@@ -84,6 +85,8 @@ impl LinkSettings {
 pub(super) struct OwnRequest {
     pub(super) branch: Box<str>,
     pub(super) bytes: Vec<u8>,
+    /// What it is known by, beside its branch; none where its dialog says that.
+    pub(super) call: Option<CallKey>,
 }
 
 impl<'a> LinkMoment<'a> {
@@ -96,21 +99,41 @@ impl<'a> LinkMoment<'a> {
         uri: &str,
         write: impl FnOnce(RequestStart<'_>) -> Result<Vec<u8>, WriteFault>,
     ) -> Result<OwnRequest, WriteFault> {
-        let fresh = || self.config.dialback.new_stream_id();
-        let branch = compose::branch(&fresh());
-        let (tag, call_id) = (fresh(), fresh());
+        self.request_of(self.fresh_call(), method, (from, uri), write)
+    }
+
+    /// As [`Self::request`], of this call: a request that goes once more is the same one, with another branch (RFC 3263
+    /// section 4.3).
+    pub(super) fn request_of(
+        &self,
+        call: CallKey,
+        method: SipMethod,
+        (from, uri): (&str, &str),
+        write: impl FnOnce(RequestStart<'_>) -> Result<Vec<u8>, WriteFault>,
+    ) -> Result<OwnRequest, WriteFault> {
+        let branch = compose::branch(&self.config.dialback.new_stream_id());
         let bytes = write(RequestStart {
             method,
             uri,
             from,
             by: self.sent_by(&branch),
-            tag: &tag,
-            call_id: &call_id,
+            tag: &call.tag,
+            call_id: &call.call_id,
         })?;
         Ok(OwnRequest {
             branch: branch.into(),
             bytes,
+            call: Some(call),
         })
+    }
+
+    /// What no request is known by yet.
+    pub(super) fn fresh_call(&self) -> CallKey {
+        let fresh = || self.config.dialback.new_stream_id().into();
+        CallKey {
+            call_id: fresh(),
+            tag: fresh(),
+        }
     }
 
     /// Via of a request with this branch.

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
@@ -13,26 +13,40 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, futures::Notified};
 use xmpp_edge_crds::edge_config::Gateway;
 
-use super::figures::{LinkFigures, ShownLink};
+use super::{
+    accepted_slot::{AcceptedSlot, AcceptedSlots},
+    connection::LinkIo,
+    figures::{LinkFigures, ShownLink},
+    inside_error::InsideError,
+    link_numbers::LinkNumbers,
+};
 use crate::{
     routing::{
+        batch::Batch,
         dial_ticket::DialTicket,
         failure::{Failure, FailureKind},
+        route::Route,
     },
-    sip::turns::TwoPeople,
+    sip::{transaction::LinkConnection, turns::TwoPeople},
     stream::handle::TaskHandle,
+    telemetry::metrics::Metrics,
     tls::Transport,
 };
-
-/// Connections that one SIP server may have towards the edge. Kamailio opens one for each of its processes that sends.
-const MOST_ACCEPTED: usize = 64;
 
 /// All links.
 #[derive(Debug, Default)]
 pub struct SipLinks {
-    links: Mutex<BTreeMap<String, Arc<LinkHandle>>>,
+    links: Mutex<LiveLinks>,
     /// There is another link.
     news: Notify,
+}
+
+#[derive(Debug, Default)]
+struct LiveLinks {
+    /// By the names of their gateways.
+    standing: BTreeMap<String, Arc<LinkHandle>>,
+    /// Those that have something left to do.
+    ending: Vec<Arc<LinkHandle>>,
 }
 
 /// How others reach a link.
@@ -43,7 +57,9 @@ pub struct LinkHandle {
     pub(super) task: TaskHandle<LinkCommand>,
     server: Mutex<ServerReach>,
     pub(super) figures: Arc<LinkFigures>,
-    accepted: AtomicUsize,
+    pub(super) numbers: LinkNumbers,
+    accepted: AcceptedSlots,
+    before: Weak<LinkHandle>,
     /// Whoever came last in its name was somebody else.
     is_unknown: AtomicBool,
     sessions: AtomicUsize,
@@ -61,12 +77,30 @@ pub(super) enum LinkCommand {
         slot: AcceptedSlot,
     },
     /// What the link dialled for came of it.
-    Dialled(Result<Dialled, Failure>),
+    Dialled(DialReport),
     ConfigChanged,
     /// Who watches users of its domains, as the contacts know it: each with whom they watch.
     Watched(Vec<TwoPeople>),
     /// End in order, within the time of a closing handshake.
     End,
+    /// As [`Self::End`]: this link has the gateway from here on, and what its server connected to.
+    Replaced(Arc<LinkHandle>),
+    /// A connection that the server opened, from the link that had it before.
+    HandedOver(Box<LinkIo>),
+    /// What the link that had this connection before answers there.
+    Answer(LinkConnection, Vec<u8>),
+    /// An error came for something that the link before may have in work.
+    Errored(InsideError),
+    /// Something that this link has to know came on a route that the link before still has.
+    Stanza(Arc<Route>, Batch),
+}
+
+/// What came of dialling once.
+#[derive(Debug)]
+pub(super) struct DialReport {
+    pub(super) outcome: Result<Dialled, Failure>,
+    /// Servers that took a connection and said nothing.
+    pub(super) silent: Vec<SocketAddr>,
 }
 
 /// A connection that the edge opened, and whose server has proved itself.
@@ -83,15 +117,11 @@ enum ServerReach {
     Away(Failure),
 }
 
-/// A place among the connections that the server opened; dropped, it is free.
-#[derive(Debug)]
-pub(super) struct AcceptedSlot(Arc<LinkHandle>);
-
 impl SipLinks {
     /// The link of the gateway of this name.
     #[must_use]
     pub fn of(&self, gateway: &str) -> Option<Arc<LinkHandle>> {
-        self.links.lock().get(gateway).cloned()
+        self.links.lock().standing.get(gateway).cloned()
     }
 
     /// Completes when there is a link that was not there before.
@@ -102,39 +132,52 @@ impl SipLinks {
     /// Whether none is left.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.links.lock().is_empty()
+        let links = self.links.lock();
+        links.standing.is_empty() && links.ending.is_empty()
     }
 
     /// All links end at once, whatever waits.
     pub fn end_all(&self) {
-        for link in self.links.lock().values() {
+        let links = self.links.lock();
+        for link in links.standing.values().chain(&links.ending) {
             link.task.tell(LinkCommand::End);
         }
     }
 
-    /// Links of these gateways alone go on: those of others end, and those that are new are given back to be started.
+    /// Links of these gateways alone go on: those of others end, and those that are new are given back to be started. One
+    /// whose gateway has other settings leaves to its successor what its server connected to.
     pub(super) fn follow(&self, wanted: &[Gateway]) -> Vec<Arc<LinkHandle>> {
         let mut links = self.links.lock();
-        links.retain(|name, link| {
+        let mut over = BTreeMap::new();
+        links.standing.retain(|name, link| {
             let stays = wanted
                 .iter()
                 .any(|own| own.effective_name() == name && *own == link.gateway);
             if stays {
                 link.task.tell(LinkCommand::ConfigChanged);
             } else {
-                link.task.tell(LinkCommand::End);
+                over.insert(name.clone(), Arc::clone(link));
             }
             stays
         });
         let mut new = Vec::new();
         for gateway in wanted {
             let name = gateway.effective_name();
-            if links.contains_key(name) {
+            if links.standing.contains_key(name) {
                 continue;
             }
-            let link = Arc::new(LinkHandle::new(gateway.clone()));
-            links.insert(name.to_owned(), Arc::clone(&link));
+            let before = over.remove(name);
+            let link = Arc::new(LinkHandle::new(gateway.clone(), before.as_ref()));
+            links.standing.insert(name.to_owned(), Arc::clone(&link));
+            if let Some(before) = before {
+                before.task.tell(LinkCommand::Replaced(Arc::clone(&link)));
+                links.ending.push(before);
+            }
             new.push(link);
+        }
+        for link in over.into_values() {
+            link.task.tell(LinkCommand::End);
+            links.ending.push(link);
         }
         drop(links);
         self.news.notify_waiters();
@@ -144,15 +187,17 @@ impl SipLinks {
     /// The link has ended.
     pub(super) fn leave(&self, link: &Arc<LinkHandle>) {
         let name = link.gateway.effective_name();
+        let is_it = |own: &Arc<LinkHandle>| Arc::ptr_eq(own, link);
         let mut links = self.links.lock();
-        if links.get(name).is_some_and(|own| Arc::ptr_eq(own, link)) {
-            links.remove(name);
+        links.ending.retain(|own| !is_it(own));
+        if links.standing.get(name).is_some_and(is_it) {
+            links.standing.remove(name);
         }
     }
 }
 
 impl LinkHandle {
-    fn new(gateway: Gateway) -> Self {
+    fn new(gateway: Gateway, before: Option<&Arc<Self>>) -> Self {
         let failure = Failure::new(
             FailureKind::Unreachable,
             "the SIP server was not dialled yet",
@@ -162,7 +207,9 @@ impl LinkHandle {
             task: TaskHandle::default(),
             server: Mutex::new(ServerReach::Away(failure)),
             figures: Arc::default(),
-            accepted: AtomicUsize::new(0),
+            numbers: before.map_or_else(LinkNumbers::default, |it| it.numbers.clone()),
+            accepted: before.map_or_else(AcceptedSlots::default, |it| it.accepted.clone()),
+            before: before.map_or_else(Weak::new, Arc::downgrade),
             is_unknown: AtomicBool::new(false),
             sessions: AtomicUsize::new(0),
         }
@@ -228,15 +275,15 @@ impl LinkHandle {
     }
 
     /// A place for one more connection of the server's; `None` where it has too many.
-    pub(super) fn accept(self: &Arc<Self>) -> Option<AcceptedSlot> {
-        let before = self.accepted.fetch_add(1, Ordering::Relaxed);
-        let slot = AcceptedSlot(Arc::clone(self));
-        (before < MOST_ACCEPTED).then_some(slot)
+    pub(super) fn accept(&self) -> Option<AcceptedSlot> {
+        self.accepted.take()
     }
-}
 
-impl Drop for AcceptedSlot {
-    fn drop(&mut self) {
-        self.0.accepted.fetch_sub(1, Ordering::Relaxed);
+    /// An error came for nothing that is in work here: it is late, unless the link that this one replaced waits for it.
+    pub(super) fn errored(&self, metrics: &Metrics, error: InsideError) {
+        let before = self.before.upgrade();
+        if !before.is_some_and(|before| before.task.tell(LinkCommand::Errored(error))) {
+            metrics.sip_late_error();
+        }
     }
 }

@@ -5,7 +5,9 @@
 //! does I/O and keeps time; what is said is known to [`crate::sip`].
 
 pub mod accept;
+mod accepted_slot;
 mod answering;
+mod asked;
 mod asking;
 mod connection;
 mod connections;
@@ -18,6 +20,7 @@ mod inquiries;
 mod inside_error;
 mod intake;
 pub mod link;
+mod link_numbers;
 mod link_settings;
 mod linked_stanza;
 pub mod links;
@@ -27,6 +30,7 @@ mod phase;
 mod presence;
 mod server_notes;
 mod sessions;
+mod silent_servers;
 mod typing;
 mod users_watching;
 mod watching_partners;

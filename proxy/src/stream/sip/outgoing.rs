@@ -20,6 +20,7 @@ use crate::{
         body::Typing,
         code::StatusCode,
         compose,
+        dialog::CallKey,
         message::{ChatState, OutgoingMessage, PageMessage, Receipt},
         method::SipMethod,
         session::{ACTIVITY_TYPE, Invitation, SessionNumber, TypingForm, write_activity},
@@ -65,7 +66,7 @@ impl MessageTranslator {
     }
 
     /// The request that a stanza becomes; none: it means nothing there, and is settled. `only`: the way that it has to
-    /// go, whatever stands.
+    /// go, whatever stands. `before`: what it was known by when it went by itself before.
     pub(super) fn request_of(
         &mut self,
         moment: &LinkMoment<'_>,
@@ -73,6 +74,7 @@ impl MessageTranslator {
         people: &TwoPeople,
         stanza: &[u8],
         only: Option<MessageWay>,
+        before: Option<&CallKey>,
     ) -> Result<Option<TranslatedRequest>, Failure> {
         let Some(element) = self.reader.element(stanza) else {
             debug_assert!(false, "a queued stanza is one stanza");
@@ -118,6 +120,7 @@ impl MessageTranslator {
                 ));
             }
         }
+        let way = OutgoingWay { way, before };
         match content.write(moment, sessions, people, way, about)? {
             Ok(translated) => Ok(Some(translated)),
             // An address of some thousand bytes, each escaped, is longer than a line may be.
@@ -136,6 +139,13 @@ pub(super) struct TranslatedRequest {
     pub(super) invitation: Option<Invitation>,
 }
 
+#[derive(Clone, Copy)]
+struct OutgoingWay<'a> {
+    way: MessageWay,
+    /// What it was known by when it went by itself before.
+    before: Option<&'a CallKey>,
+}
+
 enum OutgoingContent {
     Text(PageMessage),
     State(ChatState),
@@ -149,7 +159,7 @@ impl OutgoingContent {
         moment: &LinkMoment<'_>,
         sessions: &mut LinkSessions,
         people: &TwoPeople,
-        way: MessageWay,
+        OutgoingWay { way, before }: OutgoingWay<'_>,
         about: AskedAbout,
     ) -> Result<Result<TranslatedRequest, WriteFault>, Failure> {
         let from = sip_uri(&people.from).map_err(|_| malformed_address())?;
@@ -182,7 +192,8 @@ impl OutgoingContent {
         }
         let request = request.unwrap_or_else(|| {
             (method, inside) = (SipMethod::Message, None);
-            moment.request(SipMethod::Message, &from, &to, |start| match self {
+            let call = before.cloned().unwrap_or_else(|| moment.fresh_call());
+            moment.request_of(call, method, (&from, &to), |start| match self {
                 Self::Text(page) => start.text(page),
                 Self::State(state) => start.typing(typing_of(*state)),
             })

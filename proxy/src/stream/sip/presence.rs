@@ -30,8 +30,9 @@ use crate::{
         compose,
         ledger::SubscriptionLedger,
         method::SipMethod,
-        notifier::{NotifierNumber, NotifyOutcome},
+        notifier::{NotifyOutcome, NotifyTicket},
         presence::said_by,
+        share::{SharedRoom, SipShare},
         subscription::seconds,
         transaction::{Answered, ClientTransactions, LinkConnection, Started},
         turns::TwoPeople,
@@ -42,8 +43,8 @@ use crate::{
     xml::{Element, StreamHeader, stanza::Stanza},
 };
 
-/// Requests in work: what nobody answers is in work for [`TIMEOUT`].
-const IN_WORK: usize = 1_000;
+/// Requests in work, a quarter of them of one partner object: what nobody answers is in work for [`TIMEOUT`].
+const IN_WORK: usize = 4_000;
 /// How long an answer may take: timer F (RFC 3261 section 17.1.2.2).
 const TIMEOUT: Duration = Duration::from_secs(32);
 
@@ -56,6 +57,7 @@ pub(super) struct LinkPresence {
     /// Users of SIP who watch users of partners.
     pub(super) users: UsersWatching,
     transactions: ClientTransactions<PresenceRequest>,
+    room: SharedRoom,
     /// What the metrics have of it.
     counted: SubscriptionCounts,
     figures: Arc<LinkFigures>,
@@ -65,7 +67,7 @@ pub(super) struct LinkPresence {
 #[derive(Debug)]
 enum PresenceRequest {
     Subscribe(WatchTicket),
-    Notify(NotifierNumber),
+    Notify(NotifyTicket),
 }
 
 /// How a request ended.
@@ -89,6 +91,13 @@ impl PresenceRequest {
             Self::Notify(_) => SipMethod::Notify,
         }
     }
+
+    fn share(&self) -> &SipShare {
+        match self {
+            Self::Subscribe(ticket) => ticket.share(),
+            Self::Notify(ticket) => ticket.share(),
+        }
+    }
 }
 
 impl LinkPresence {
@@ -99,6 +108,7 @@ impl LinkPresence {
             partners: PartnersWatching::new(settings.presence_expires_seconds),
             users: UsersWatching::new(settings, tag),
             transactions: ClientTransactions::default(),
+            room: SharedRoom::new(IN_WORK),
             counted: SubscriptionCounts::default(),
             figures,
         }
@@ -175,7 +185,7 @@ impl LinkPresence {
 
     /// Writes what has its time, as far as the connection takes it.
     pub(super) fn ask(&mut self, moment: &LinkMoment<'_>, outward: &mut Outward, io: &mut LinkIo) {
-        while io.takes_more() && self.transactions.len() < IN_WORK {
+        while io.takes_more() && !self.room.is_full() {
             if !self.write_notify(moment, io) && !self.write_subscribe(moment, outward, io) {
                 break;
             }
@@ -230,8 +240,9 @@ impl LinkPresence {
             self.partners.next_alarm(),
             self.users.next_end(),
         ];
-        let can_go = can_go && self.transactions.len() < IN_WORK;
-        let asks = [self.partners.next_ask(), self.users.next_notify()];
+        let can_go = can_go && !self.room.is_full();
+        let may = |share: &SipShare| self.room.has_room(share);
+        let asks = [self.partners.next_ask(may), self.users.next_notify(may)];
         let asks = asks.into_iter().filter(|_| can_go);
         times.into_iter().chain(asks).flatten().min()
     }
@@ -282,11 +293,12 @@ impl LinkPresence {
     fn write_notify(&mut self, moment: &LinkMoment<'_>, io: &mut LinkIo) -> bool {
         let branch = compose::branch(&moment.config.dialback.new_stream_id());
         let by = moment.sent_by(&branch);
-        match self.users.next_request(moment, &mut self.ledger, by) {
+        let may = |share: &SipShare| self.room.has_room(share);
+        match self.users.next_request(moment, &mut self.ledger, by, may) {
             None => false,
-            Some(Ok((number, bytes))) => {
+            Some(Ok((ticket, bytes))) => {
                 io.write(&bytes);
-                self.begin(moment, io.id, &branch, PresenceRequest::Notify(number));
+                self.begin(moment, io.id, &branch, PresenceRequest::Notify(ticket));
                 true
             }
             // It is gone: what its server said is longer than a line may be.
@@ -302,7 +314,8 @@ impl LinkPresence {
     ) -> bool {
         let branch = compose::branch(&moment.config.dialback.new_stream_id());
         let by = moment.sent_by(&branch);
-        match self.partners.next_request(moment, by) {
+        let may = |share: &SipShare| self.room.has_room(share);
+        match self.partners.next_request(moment, by, may) {
             None => false,
             Some((ticket, Ok(bytes))) => {
                 io.write(&bytes);
@@ -317,7 +330,7 @@ impl LinkPresence {
                     min_expires: None,
                     retry_after: None,
                 };
-                self.ended(moment, outward, PresenceRequest::Subscribe(ticket), end);
+                self.became(moment, outward, PresenceRequest::Subscribe(ticket), end);
                 true
             }
         }
@@ -330,6 +343,7 @@ impl LinkPresence {
         branch: &str,
         ticket: PresenceRequest,
     ) {
+        self.room.take(ticket.share());
         let begun = self.transactions.begin(Started {
             branch: branch.into(),
             method: ticket.method(),
@@ -341,7 +355,19 @@ impl LinkPresence {
         debug_assert!(begun.is_ok(), "a branch of 128 random bits is used once");
     }
 
+    /// What was in work ended so.
     fn ended(
+        &mut self,
+        moment: &LinkMoment<'_>,
+        outward: &mut Outward,
+        ticket: PresenceRequest,
+        end: RequestEnd,
+    ) {
+        self.room.give_back(ticket.share());
+        self.became(moment, outward, ticket, end);
+    }
+
+    fn became(
         &mut self,
         moment: &LinkMoment<'_>,
         outward: &mut Outward,
@@ -368,7 +394,7 @@ impl LinkPresence {
                 self.partners
                     .answered(moment, outward, ledger, &ticket, outcome);
             }
-            PresenceRequest::Notify(number) => {
+            PresenceRequest::Notify(ticket) => {
                 let outcome = match end {
                     RequestEnd::Answered {
                         code, retry_after, ..
@@ -379,7 +405,8 @@ impl LinkPresence {
                     RequestEnd::Unanswered => NotifyOutcome::Unanswered,
                     RequestEnd::Lost => NotifyOutcome::Lost,
                 };
-                self.users.answered(ledger, number, outcome, moment.now);
+                self.users
+                    .answered(ledger, ticket.number(), outcome, moment.now);
             }
         }
     }

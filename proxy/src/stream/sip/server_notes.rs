@@ -13,6 +13,8 @@ use crate::{
 pub(super) const AUTHENTICATION: &str = "AuthenticationDemanded";
 /// The server has no presence agent.
 pub(super) const EVENT: &str = "EventRefused";
+/// The server takes subscriptions, and its NOTIFYs do not come.
+pub(super) const NOTIFY: &str = "NotifyMissing";
 
 /// What a reached server refuses, noted once for as long as it does.
 #[derive(Debug, Default)]
@@ -54,9 +56,36 @@ impl ServerNotes {
         outcome: &'static str,
         code: StatusCode,
     ) {
+        let text = || format!("{} {}", code.get(), code.phrase());
+        self.lacks(moment, address, outcome, text);
+    }
+
+    /// It granted a subscription, and no NOTIFY came.
+    pub(super) fn is_silent(&mut self, moment: &LinkMoment<'_>, address: Option<SocketAddr>) {
+        let text = || {
+            let name = &moment.settings.sip.edge_name;
+            format!("a SUBSCRIBE was granted, and no NOTIFY came to {name} within 32 s")
+        };
+        self.lacks(moment, address, NOTIFY, text);
+    }
+
+    /// A NOTIFY came.
+    pub(super) fn notifies(&mut self, moment: &LinkMoment<'_>, address: Option<SocketAddr>) {
+        if self.refused.remove(NOTIFY) {
+            moment.note("Ok", "a NOTIFY came".to_owned(), address);
+            self.say_again(moment, address);
+        }
+    }
+
+    fn lacks(
+        &mut self,
+        moment: &LinkMoment<'_>,
+        address: Option<SocketAddr>,
+        outcome: &'static str,
+        text: impl FnOnce() -> String,
+    ) {
         if self.refused.insert(outcome) {
-            let text = format!("{} {}", code.get(), code.phrase());
-            moment.note(outcome, text, address);
+            moment.note(outcome, text(), address);
         }
     }
 

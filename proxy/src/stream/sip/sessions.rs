@@ -25,9 +25,11 @@ use crate::{
         dialog::Dialog,
         method::SipMethod,
         session::{
-            EndedSession, Invitation, MAX_SESSIONS, NoSessionRoom, SessionNumber, SessionShare,
-            Sessions, TypingForm, accepted, offer, read_activity,
+            EndedSession, Invitation, MAX_SESSIONS, NoSessionRoom, SessionNumber, Sessions,
+            TypingForm, accepted, offer, read_activity,
         },
+        share::SipShare,
+        transaction::LinkConnection,
         turns::TwoPeople,
         wire::{HeaderName, NameAddr, SipResponse, SipWriter, WriteFault},
     },
@@ -42,6 +44,48 @@ const MOST_WRITTEN: usize = 2 * MAX_SESSIONS;
 /// While so many wait, none are made for answers that nobody waits for.
 const MANY_WRITTEN: usize = 64;
 
+/// An INVITE that has no final answer.
+#[derive(Debug)]
+pub(super) struct PendingInvite {
+    pub(super) invitation: Invitation,
+    pub(super) connection: LinkConnection,
+    ringing: Ringing,
+}
+
+/// How far an INVITE got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ringing {
+    /// Nothing was answered: it may not be cancelled yet (RFC 3261 section 9.1).
+    Unheard,
+    Rings,
+    Cancelled,
+}
+
+impl PendingInvite {
+    pub(super) fn new(invitation: Invitation, connection: LinkConnection) -> Self {
+        Self {
+            invitation,
+            connection,
+            ringing: Ringing::Unheard,
+        }
+    }
+
+    /// A provisional answer came.
+    pub(super) fn rings(&mut self) {
+        if self.ringing == Ringing::Unheard {
+            self.ringing = Ringing::Rings;
+        }
+    }
+}
+
+/// A request that waits to be written, of which nobody waits for the answer.
+#[derive(Debug)]
+pub(super) struct WrittenRequest {
+    pub(super) bytes: Vec<u8>,
+    /// Where it belongs; none, or one that has ended: wherever requests go.
+    pub(super) connection: Option<LinkConnection>,
+}
+
 /// All of one link.
 #[derive(Debug)]
 pub(super) struct LinkSessions {
@@ -51,8 +95,8 @@ pub(super) struct LinkSessions {
     tag: Box<str>,
     /// Users whose clients take no sessions, until then.
     without: HashMap<BareJid, Instant>,
-    /// ACKs and BYEs that have to be written.
-    written: Vec<Vec<u8>>,
+    /// ACKs, BYEs and CANCELs that have to be written.
+    written: Vec<WrittenRequest>,
     /// What the metrics have of it.
     counted: usize,
 }
@@ -72,8 +116,8 @@ pub(super) enum MessageWay {
 /// What follows from the answer to an INVITE of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum InviteOutcome {
-    /// There is a session: the message goes in it.
-    Inside,
+    /// There is this session: the message goes in it or, where it ends before that, by itself.
+    Inside(SessionNumber, TypingForm),
     /// There is none: the message goes by itself.
     Outside,
     /// It is the answer to the message.
@@ -162,6 +206,7 @@ impl LinkSessions {
         Some(bytes.map(|bytes| OwnRequest {
             branch: branch.into(),
             bytes,
+            call: None,
         }))
     }
 
@@ -170,14 +215,12 @@ impl LinkSessions {
         &mut self,
         moment: &LinkMoment<'_>,
         people: &TwoPeople,
-        invitation: &Invitation,
+        invite: &PendingInvite,
         received: &ReceivedResponse,
     ) -> InviteOutcome {
         let response = &received.response;
         if !response.code.is_success() {
-            let sent_by = moment.settings.sent_by();
-            let ack = invitation.acknowledge_refusal(response, sent_by);
-            self.write(ack);
+            self.acknowledge_refusal(moment, invite, response);
             if !matches!(response.code.get(), 405 | 488) {
                 return InviteOutcome::Refused;
             }
@@ -199,12 +242,47 @@ impl LinkSessions {
             .sessions
             .begun(share, people.clone(), dialog, typing, moment.now)
         {
-            Ok(_) => InviteOutcome::Inside,
+            Ok(number) => InviteOutcome::Inside(number, typing),
             Err((_, ended)) => {
                 self.say_ended(moment, ended);
                 InviteOutcome::Outside
             }
         }
+    }
+
+    /// Nobody waits for the answer any more: the other side is told once that may be.
+    pub(super) fn cancel(&mut self, moment: &LinkMoment<'_>, invite: &mut PendingInvite) {
+        if invite.ringing == Ringing::Rings {
+            invite.ringing = Ringing::Cancelled;
+            let cancel = invite.invitation.cancel(moment.settings.sent_by());
+            self.write_on(Some(invite.connection), cancel);
+        }
+    }
+
+    /// A final answer to an INVITE that nobody waits for came.
+    pub(super) fn abandoned_answered(
+        &mut self,
+        moment: &LinkMoment<'_>,
+        invite: &PendingInvite,
+        response: &SipResponse,
+    ) {
+        if response.code.is_success() {
+            // It was accepted before the CANCEL came there.
+            self.stray(moment, response);
+        } else {
+            self.acknowledge_refusal(moment, invite, response);
+        }
+    }
+
+    fn acknowledge_refusal(
+        &mut self,
+        moment: &LinkMoment<'_>,
+        invite: &PendingInvite,
+        response: &SipResponse,
+    ) {
+        let sent_by = moment.settings.sent_by();
+        let ack = invite.invitation.acknowledge_refusal(response, sent_by);
+        self.write_on(Some(invite.connection), ack);
     }
 
     /// An answer of nothing that is in work came. A 2xx to an INVITE of ours is acknowledged all the same: where it is
@@ -371,8 +449,8 @@ impl LinkSessions {
         }
     }
 
-    /// ACKs and BYEs, to be written before anything else.
-    pub(super) fn take_written(&mut self) -> Vec<Vec<u8>> {
+    /// ACKs, BYEs and CANCELs, to be written before anything else.
+    pub(super) fn take_written(&mut self) -> Vec<WrittenRequest> {
         std::mem::take(&mut self.written)
     }
 
@@ -389,8 +467,19 @@ impl LinkSessions {
 
     /// What cannot be written, for its line is too long, is nobody's.
     fn write(&mut self, written: Result<Vec<u8>, WriteFault>) {
+        self.write_on(None, written);
+    }
+
+    /// As [`Self::write`], on this connection.
+    fn write_on(
+        &mut self,
+        connection: Option<LinkConnection>,
+        written: Result<Vec<u8>, WriteFault>,
+    ) {
         if self.written.len() < MOST_WRITTEN {
-            self.written.extend(written.ok());
+            let written = written.ok();
+            self.written
+                .extend(written.map(|bytes| WrittenRequest { bytes, connection }));
         }
     }
 
@@ -414,8 +503,8 @@ impl LinkSessions {
 }
 
 /// `people`: R and U.
-fn share(moment: &LinkMoment<'_>, people: &TwoPeople) -> SessionShare {
-    SessionShare::of(moment.partner(people.from.domain()))
+fn share(moment: &LinkMoment<'_>, people: &TwoPeople) -> SipShare {
+    SipShare::of(moment.partner(people.from.domain()))
 }
 
 /// What R's side says of its media to U's INVITE, and how U hears of typing.

@@ -21,9 +21,10 @@ use crate::{
         ledger::SubscriptionLedger,
         notifier::{
             DocumentForm, NotifierEvent, NotifierNumber, NotifierOutput, NotifierRefusal,
-            NotifierStep, Notifiers, NotifyEnd, NotifyOutcome, SubscribeWish,
+            NotifierStep, Notifiers, NotifyEnd, NotifyOutcome, NotifyTicket, SubscribeWish,
         },
         presence::{PresenceType, SaidPresence, presence_stanza},
+        share::SipShare,
         turns::TwoPeople,
         wire::WriteFault,
     },
@@ -177,15 +178,16 @@ impl UsersWatching {
         })
     }
 
-    /// The next NOTIFY whose time has come.
+    /// The next NOTIFY whose time has come, of those accounts that `may`.
     pub(super) fn next_request(
         &mut self,
         moment: &LinkMoment<'_>,
         ledger: &mut SubscriptionLedger,
         by: SentBy<'_>,
-    ) -> Option<Result<(NotifierNumber, Vec<u8>), WriteFault>> {
+        may: impl Fn(&SipShare) -> bool,
+    ) -> Option<Result<(NotifyTicket, Vec<u8>), WriteFault>> {
         let contact = &moment.settings.contact;
-        self.notifiers.notify(ledger, contact, by, moment.now)
+        self.notifiers.notify(ledger, contact, by, moment.now, may)
     }
 
     /// How a NOTIFY ended.
@@ -228,8 +230,8 @@ impl UsersWatching {
         self.notifiers.next_end()
     }
 
-    pub(super) fn next_notify(&self) -> Option<Instant> {
-        self.notifiers.next_notify()
+    pub(super) fn next_notify(&self, may: impl Fn(&SipShare) -> bool) -> Option<Instant> {
+        self.notifiers.next_notify(may)
     }
 
     /// How many there are, and how many of them R lets watch.

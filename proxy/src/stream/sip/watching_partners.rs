@@ -21,12 +21,12 @@ use crate::{
         code::StatusCode,
         compose::{RequestStart, SentBy},
         connection::ReceivedRequest,
-        dialog::CallKey,
         ledger::SubscriptionLedger,
         method::SipMethod,
         notifier::EVENT,
         pidf,
         presence::{PresenceType, device_stanza, presence_stanza},
+        share::SipShare,
         subscription::SubscriptionState,
         turns::TwoPeople,
         watcher::{
@@ -44,15 +44,30 @@ use crate::{
 pub(super) struct PartnersWatching {
     watchers: Watchers,
     news: Vec<PresenceNews>,
+    way: NotifyWay,
     /// How many contacts there were when those who watch were looked for.
     contacts: Option<usize>,
 }
 
-/// What the SIP server does not let the edge do.
+/// What the SIP server does not let the edge do, or lets it do again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct PresenceNews {
-    pub(super) outcome: &'static str,
-    pub(super) code: StatusCode,
+pub(super) enum PresenceNews {
+    Refused {
+        outcome: &'static str,
+        code: StatusCode,
+    },
+    /// It granted a subscription, and no NOTIFY came.
+    NotifyMissing,
+    /// One came, after [`Self::NotifyMissing`].
+    NotifyCame,
+}
+
+/// Whether NOTIFYs come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NotifyWay {
+    /// As far as anybody knows.
+    Open,
+    Missing,
 }
 
 /// What R asks of U by presence.
@@ -69,6 +84,7 @@ impl PartnersWatching {
         Self {
             watchers: Watchers::new(expires),
             news: Vec::new(),
+            way: NotifyWay::Open,
             contacts: None,
         }
     }
@@ -110,7 +126,13 @@ impl PartnersWatching {
         let state = notified_state(received)?;
         let moment = watch_moment(moment.now);
         match self.watchers.take_notify(ledger, request, moment) {
-            Ok(number) => Ok((number, state)),
+            Ok(number) => {
+                if self.way == NotifyWay::Missing {
+                    self.way = NotifyWay::Open;
+                    self.news.push(PresenceNews::NotifyCame);
+                }
+                Ok((number, state))
+            }
             Err(fault) => Err(Refused::code(fault.code())),
         }
     }
@@ -147,18 +169,15 @@ impl PartnersWatching {
         }
     }
 
-    /// The next SUBSCRIBE whose time has come.
+    /// The next SUBSCRIBE whose time has come, of those accounts that `may`.
     pub(super) fn next_request(
         &mut self,
         moment: &LinkMoment<'_>,
         by: SentBy<'_>,
+        may: impl Fn(&SipShare) -> bool,
     ) -> Option<(WatchTicket, Result<Vec<u8>, WriteFault>)> {
-        let fresh = || -> Box<str> { moment.config.dialback.new_stream_id().into() };
-        let call = || CallKey {
-            call_id: fresh(),
-            tag: fresh(),
-        };
-        let (ticket, ask) = self.watchers.ask(call, watch_moment(moment.now))?;
+        let call = || moment.fresh_call();
+        let (ticket, ask) = self.watchers.ask(call, watch_moment(moment.now), may)?;
         let written = self.write(moment, &ticket, &ask, by);
         Some((ticket, written))
     }
@@ -268,8 +287,8 @@ impl PartnersWatching {
         self.watchers.next_alarm()
     }
 
-    pub(super) fn next_ask(&self) -> Option<Instant> {
-        self.watchers.next_ask()
+    pub(super) fn next_ask(&self, may: impl Fn(&SipShare) -> bool) -> Option<Instant> {
+        self.watchers.next_ask(may)
     }
 
     /// How many there are, and how many of them see somebody.
@@ -357,11 +376,15 @@ impl PartnersWatching {
             WatchOutput::Forget => return,
             WatchOutput::EventRefused(code) => {
                 let outcome = server_notes::EVENT;
-                return self.news.push(PresenceNews { outcome, code });
+                return self.news.push(PresenceNews::Refused { outcome, code });
             }
             WatchOutput::AuthenticationDemanded(code) => {
                 let outcome = server_notes::AUTHENTICATION;
-                return self.news.push(PresenceNews { outcome, code });
+                return self.news.push(PresenceNews::Refused { outcome, code });
+            }
+            WatchOutput::NotifyMissing => {
+                self.way = NotifyWay::Missing;
+                return self.news.push(PresenceNews::NotifyMissing);
             }
         };
         if outward.send(moment, &pair_of(&back), &stanza, None) == OutwardOutcome::NoRoom {

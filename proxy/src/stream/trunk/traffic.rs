@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::TrunkStream;
 use crate::{
     negotiation::{Fault, Input},
-    stream::{relay::Relay, traffic::SCRATCH},
+    stream::{relay::Relay, scratch::SCRATCH},
     trunk::{fault::TrunkFault, sending::TrunkEnd},
     xml::{Element, Item, StreamHeader},
 };

@@ -40,6 +40,53 @@ fn sip_45_sip_48_what_policy_takes_away_ends_on_both_sides() {
 }
 
 #[test]
+fn sip_41_who_went_while_the_server_was_away_is_gone_when_it_is_back() {
+    alone(async {
+        let stage = Stage::start(StagePlan {
+            settings: json!({ "queueTimeoutSeconds": 5 }),
+            ..StagePlan::default()
+        })
+        .await?;
+        let (server, outside) = (stage.sip_server().await?, stage.outside().await?);
+        let (party, agent) = (server.party().await?, stage.dial_edge().await?);
+        let mut partner = stage.partner().await?;
+        // Each watches the other.
+        subscribes(&mut partner, "subscribe").await?;
+        let asked = next_subscribe(&party).await?;
+        is_taken(&agent, notify(&asked, 1, "active", &open("a", "x")), 200).await?;
+        told(&outside, "alice@org.example/a", None).await?;
+        is_taken(&agent, subscribe("watches", ""), 200).await?;
+        notified(&party, "pending").await?;
+        subscribes(&mut partner, "subscribed").await?;
+        let desk = |kind: &str| format!("<presence from='{ROB}/desk' to='{ALICE}'{kind}/>");
+        partner.send(desk("")).await?;
+        let sees_desk = |it: &SipMessage| it.body.contains("<tuple id='ID-desk'>");
+        party.requested("NOTIFY of the desk", sees_desk).await?;
+        drop((party, server));
+        stage.misses_server("tcp").await?;
+        partner.send(desk(" type='unavailable'")).await?;
+        subscribes(&mut partner, "unsubscribe").await?;
+        // What waits for the server does so in vain meanwhile.
+        partner.message(ROB, ALICE, "late", "late").await?;
+        let error = outside.stanza_id("late").await?;
+        ensure!(
+            error.error_condition() == Some("remote-server-timeout"),
+            "{error:?}"
+        );
+        let server = stage.sip_server().await?;
+        let party = server.party().await?;
+        let last = party.requested("NOTIFY after it", sees_desk).await?;
+        ensure!(
+            last.body.contains("closed") && !last.body.contains("open"),
+            "{last:?}"
+        );
+        let end = next_subscribe(&party).await?;
+        ensure!(end.header("Expires") == Some("0"), "{end:?}");
+        told(&outside, ALICE, Some("unsubscribed")).await.map(drop)
+    });
+}
+
+#[test]
 fn sip_39_who_watched_is_asked_for_again_when_the_edge_is_back_and_who_was_notified_is_told() {
     alone(async {
         let mut stage = Stage::start(StagePlan::default()).await?;

@@ -81,6 +81,40 @@ fn sip_28_codes_to_a_subscribe_are_told_and_noted() {
     });
 }
 
+/// RFC 6665 section 4.1.2.4: timer N.
+#[test]
+fn a_server_whose_notifys_do_not_come_is_told_with_the_name_that_it_should_know_until_one_does() {
+    alone(async {
+        let stage = Stage::start(StagePlan::default()).await?;
+        let (server, outside) = (stage.sip_server().await?, stage.outside().await?);
+        let (party, agent) = (server.party().await?, stage.dial_edge().await?);
+        let mut partner = stage.partner().await?;
+        subscribes(&mut partner, "subscribe").await?;
+        let lost = next_subscribe(&party).await?;
+        let anew = async || {
+            let all = party.requests();
+            all.into_iter().find(|it| it.method() == Some("SUBSCRIBE"))
+        };
+        // As long as a NOTIFY may take, and a little.
+        let anew = wait::until("it is begun anew", 2 * wait::GENEROUS, anew).await?;
+        ensure!(anew.header("Call-ID") != lost.header("Call-ID"), "{anew:?}");
+        let steps = async || {
+            let status = stage.edge.status().await.ok()?;
+            Some(status["gateways"][0]["lastAttempt"].to_string())
+        };
+        let shown = steps().await.context("a status")?;
+        ensure!(
+            shown.contains("NotifyMissing") && shown.contains("edge.default.xmpp-edge.internal"),
+            "{shown}"
+        );
+        is_taken(&agent, notify(&anew, 1, "active", &open("a", "x")), 200).await?;
+        told(&outside, "alice@org.example/a", None).await?;
+        let is_over = async || steps().await.filter(|it| it.contains("a NOTIFY came"));
+        wait::until("it is over", wait::GENEROUS, is_over).await?;
+        Ok(())
+    });
+}
+
 #[test]
 fn sip_29_a_notify_is_answered_while_the_partner_reads_nothing() {
     alone(async {

@@ -25,6 +25,7 @@ fn told(gateway: &GatewayFacts) -> Option<(Reason, String)> {
     let reason = match step.outcome.as_str() {
         "AuthenticationDemanded" => Reason::AuthenticationDemanded,
         "EventRefused" => Reason::EventRefused,
+        "NotifyMissing" => Reason::NotifyMissing,
         "UnknownServer" => Reason::UnknownServer,
         // Of a newer version: `/status` has it.
         _ => return None,

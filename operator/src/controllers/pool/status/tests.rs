@@ -241,6 +241,7 @@ fn a_sip_server_that_is_reached_and_refuses_is_told_with_what_to_do() {
     for (outcome, expected) in [
         ("AuthenticationDemanded", "True, AuthenticationDemanded"),
         ("EventRefused", "True, EventRefused"),
+        ("NotifyMissing", "True, NotifyMissing"),
         ("UnknownServer", "True, UnknownServer"),
         ("OfANewerVersion", "True, Reachable"),
     ] {

@@ -196,11 +196,11 @@ impl Bench {
             branch: "z9hG4bKx",
         };
         let now = self.at();
-        let written = self
-            .notifiers
-            .notify(&mut self.ledger, "<sip:hq.example>", by, now)?;
-        let (number, bytes) = written.expect("written");
-        Some((number, words(&bytes)))
+        let written =
+            self.notifiers
+                .notify(&mut self.ledger, "<sip:hq.example>", by, now, |_| true)?;
+        let (ticket, bytes) = written.expect("written");
+        Some((ticket.number(), words(&bytes)))
     }
 
     fn answers(&mut self, number: NotifierNumber, code: u16) {
@@ -231,7 +231,7 @@ impl Bench {
             && self.ledger.total().dialogs == 0
             && self.ledger.total().presence_bytes == 0
             && self.notifiers.next_end().is_none()
-            && self.notifiers.next_notify().is_none()
+            && self.notifiers.next_notify(|_| true).is_none()
     }
 }
 
@@ -508,7 +508,7 @@ fn sip_43_a_document_is_no_longer_than_the_server_reads() {
     let now = bench.at();
     let written = bench
         .notifiers
-        .notify(&mut bench.ledger, "<sip:hq.example>", by, now);
+        .notify(&mut bench.ledger, "<sip:hq.example>", by, now, |_| true);
     let (_, bytes) = written.expect("one").expect("written");
     let text = String::from_utf8(bytes).expect("UTF-8");
     let (_, body) = text.split_once("\r\n\r\n").expect("a body");
@@ -546,7 +546,7 @@ fn a_notify_says_event_state_contact_and_what_is_known() {
     };
     let written = bench
         .notifiers
-        .notify(&mut bench.ledger, "<sip:hq.example>", by, now);
+        .notify(&mut bench.ledger, "<sip:hq.example>", by, now, |_| true);
     let (_, bytes) = written.expect("one").expect("written");
     let text = String::from_utf8(bytes).expect("UTF-8");
     for part in [

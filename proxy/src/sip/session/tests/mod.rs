@@ -102,6 +102,15 @@ fn the_ack_of_a_refusal_is_of_the_invite_s_hop_and_that_of_a_2xx_goes_to_who_ans
          To: <sip:alice@org.example>;tag=theirs\r\n\
          Call-ID: c\r\nCSeq: 1 ACK\r\nContent-Length: 0\r\n\r\n"
     );
+    assert_eq!(
+        text(invitation.cancel(BY.sent_by).expect("written")),
+        "CANCEL sip:alice@org.example SIP/2.0\r\n\
+         Via: SIP/2.0/TLS hq.example:5061;branch=z9hG4bKx;alias\r\n\
+         Max-Forwards: 70\r\n\
+         From: <sip:rob@partner.example>;tag=ours\r\n\
+         To: <sip:alice@org.example>\r\n\
+         Call-ID: c\r\nCSeq: 1 CANCEL\r\nContent-Length: 0\r\n\r\n"
+    );
     let hops = "Contact: <sip:alice@10.0.0.1:5070>\r\n\
         Record-Route: <sip:p2.example;lr>, <sip:p1.example;lr>\r\n";
     let sdp = "v=0\r\nm=message 5060 sip sip:alice@org.example\r\n";

@@ -9,6 +9,7 @@ use xmpp_edge_crds::jid::BareJid;
 use super::*;
 use crate::sip::{
     dialog::{Dialog, DialogFault},
+    share::SipShare,
     turns::TwoPeople,
 };
 
@@ -46,7 +47,7 @@ impl Bench {
         let invite = request("INVITE", call, ("hers", ""), 1);
         let dialog = Dialog::of_request(&invite, "ours", 0).expect("a dialog");
         let now = self.at(seconds);
-        let share = SessionShare::of(Some("partner"));
+        let share = SipShare::of(Some("partner"));
         self.sessions
             .accepted(share, people(who), dialog, TypingForm::Activity, now)
     }
@@ -179,7 +180,7 @@ fn a_2xx_that_comes_again_is_acknowledged_by_its_session_alone() {
     let contact = "Contact: <sip:alice@10.0.0.1>\r\n";
     let answer = response(200, "theirs", contact, "v=0\r\nm=message 1 sip x\r\n");
     let (dialog, typing) = accepted(&answer).expect("a dialog");
-    let share = SessionShare::of(None);
+    let share = SipShare::of(None);
     let begun = sessions.begun(
         share,
         people(1),
@@ -206,8 +207,8 @@ fn sip_43_one_partner_has_a_quarter_of_the_sessions() {
         );
     }
     assert_eq!(bench.accept("more", 0, 0), Err(NoSessionRoom::Count));
-    assert!(!bench.sessions.has_room(&SessionShare::of(Some("partner"))));
-    assert!(bench.sessions.has_room(&SessionShare::of(Some("another"))));
+    assert!(!bench.sessions.has_room(&SipShare::of(Some("partner"))));
+    assert!(bench.sessions.has_room(&SipShare::of(Some("another"))));
     let over = bench
         .sessions
         .end_where(|people| people.from.local() == Some("r0"));

@@ -21,6 +21,33 @@ fn sip_39_those_who_watched_before_are_asked_for_50_a_second() {
 }
 
 #[test]
+fn one_partner_of_whom_many_are_asked_for_keeps_no_other_waiting() {
+    let mut bench = Bench::new();
+    let (much, little) = (SipShare::of(Some("much")), SipShare::of(Some("little")));
+    for number in 0..100 {
+        let share = much.clone();
+        bench.step(|watchers, step| watchers.subscribe(step, &numbered(number), share));
+    }
+    bench.now = 1;
+    bench.step(|watchers, step| watchers.subscribe(step, &numbered(100), little.clone()));
+    let mut asked = Vec::new();
+    for _ in 0..2 {
+        bench.asks().expect("one is due");
+        asked.push(bench.ticket.as_ref().expect("one went").share().clone());
+    }
+    assert_eq!(asked, [much.clone(), little]);
+    // Who has as much in work as may be waits, and nothing wakes anybody for it.
+    let may = |share: &SipShare| *share != much;
+    let call = || CallKey {
+        call_id: "x".into(),
+        tag: "x".into(),
+    };
+    let moment = bench.moment();
+    assert!(bench.watchers.ask(call, moment, may).is_none());
+    assert_eq!(bench.watchers.next_ask(may), None);
+}
+
+#[test]
 fn sip_43_watches_and_what_they_know_are_bounded_for_each_partner() {
     let mut bench = Bench::new();
     let (share, moment) = (bench.share(), bench.moment());

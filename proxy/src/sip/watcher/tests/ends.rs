@@ -38,6 +38,42 @@ fn sip_28_each_code_to_the_first_subscribe_has_its_end() {
 }
 
 #[test]
+fn a_404_for_who_was_let_watch_is_for_a_while_and_takes_nobody_off_a_roster() {
+    for code in [404, 410, 416, 484, 485, 604] {
+        let mut bench = Bench::active("a:there");
+        bench.now = 900;
+        bench.asks();
+        assert_eq!(bench.answers(code), NOTHING, "{code}");
+        assert_eq!(bench.asks().as_deref(), Some("new 1800"), "{code}");
+        assert_eq!(bench.answers(code), ["a:gone"], "{code}");
+        // R's server may ask for it meanwhile.
+        assert_eq!(bench.subscribes(), NOTHING, "{code}");
+        for next in [901, 903] {
+            assert_eq!(bench.next(), Some(next), "{code}");
+            bench.now = next;
+            assert_eq!(bench.asks().as_deref(), Some("new 1800"), "{code}");
+            assert_eq!(bench.answers(code), NOTHING, "{code}");
+        }
+        bench.now = 907;
+        bench.asks();
+        bench.answers(200);
+        let back = bench.notifies("active", document("a:there"));
+        assert_eq!(back, ["approved", "subscribed", "a:there"], "{code}");
+    }
+    // Who watched before a restart may see what was true then.
+    let mut bench = Bench::new();
+    bench.probes(None);
+    bench.asks();
+    assert_eq!(bench.answers(404), ["unavailable"]);
+    bench.now = 1;
+    bench.asks();
+    assert_eq!(bench.answers(404), NOTHING);
+    bench.now = 3;
+    bench.asks();
+    assert_eq!(bench.answers(403), ["unsubscribed", "forget"]);
+}
+
+#[test]
 fn a_time_that_is_too_brief_is_asked_for_anew() {
     let mut bench = Bench::new();
     bench.subscribes();
@@ -50,15 +86,32 @@ fn a_time_that_is_too_brief_is_asked_for_anew() {
 }
 
 #[test]
-fn a_subscribe_without_a_notify_within_32_s_is_begun_anew() {
+fn a_subscribe_without_a_notify_within_32_s_is_told_and_begun_anew_ever_more_seldom() {
+    let mut bench = Bench::new();
+    bench.subscribes();
+    let mut waited = Vec::new();
+    for _ in 0..8 {
+        assert_eq!(bench.asks().as_deref(), Some("new 1800"));
+        bench.answers(200);
+        let end = bench.now + 32;
+        assert_eq!(bench.waits(end - 1), NOTHING);
+        assert_eq!(bench.next(), None);
+        assert_eq!(bench.waits(end), ["no notify"]);
+        let next = bench.next().expect("it goes on");
+        waited.push(next - bench.now);
+        bench.now = next;
+    }
+    assert_eq!(waited, [1, 2, 4, 8, 16, 32, 3_600, 3_600]);
+    bench.asks();
+    bench.answers(200);
+    let first = bench.notifies("active", document("a:there"));
+    assert_eq!(first, ["approved", "subscribed", "a:there"]);
+    // Nothing was granted.
     let mut bench = Bench::new();
     bench.subscribes();
     bench.asks();
-    bench.answers(200);
-    assert_eq!(bench.waits(31), NOTHING);
-    assert_eq!(bench.next(), None);
-    bench.waits(32);
-    assert_eq!(bench.asks().as_deref(), Some("new 1800"));
+    assert_eq!(bench.waits(32), NOTHING);
+    assert_eq!(bench.next(), Some(33));
 }
 
 #[test]

@@ -10,8 +10,9 @@ use super::*;
 use crate::sip::{
     code::StatusCode,
     dialog::{CallKey, DialogFault},
-    ledger::{LedgerShare, MAX_DIALOGS, SubscriptionLedger},
+    ledger::{MAX_DIALOGS, SubscriptionLedger},
     pidf::{Availability, Note, ReadDevice, ReadPresence, Show},
+    share::SipShare,
     subscription::SubscriptionState,
     turns::TwoPeople,
     wire::{Framed, Framer, SipRequest, StartLine},
@@ -52,6 +53,7 @@ fn word(output: &WatchOutput) -> String {
         WatchOutput::Unavailable => "unavailable".to_owned(),
         WatchOutput::Approved => "approved".to_owned(),
         WatchOutput::Forget => "forget".to_owned(),
+        WatchOutput::NotifyMissing => "no notify".to_owned(),
         WatchOutput::EventRefused(code) => format!("refused {}", code.get()),
         WatchOutput::AuthenticationDemanded(code) => format!("demanded {}", code.get()),
         WatchOutput::Device(device) => {
@@ -129,7 +131,7 @@ impl Bench {
         }
     }
 
-    fn share(&self) -> LedgerShare {
+    fn share(&self) -> SipShare {
         self.ledger.share(Some("partner"))
     }
 
@@ -173,7 +175,7 @@ impl Bench {
             call_id: format!("call{}", self.calls).into(),
             tag: format!("tag{}", self.calls).into(),
         };
-        let (ticket, ask) = self.watchers.ask(|| call, self.moment())?;
+        let (ticket, ask) = self.watchers.ask(|| call, self.moment(), |_| true)?;
         self.ticket = Some(ticket);
         Some(match ask.within {
             AskWithin::New(call) => {
@@ -186,7 +188,7 @@ impl Bench {
 
     /// When the next SUBSCRIBE goes.
     fn next(&self) -> Option<u64> {
-        let at = self.watchers.next_ask()?;
+        let at = self.watchers.next_ask(|_| true)?;
         Some(at.saturating_duration_since(self.start).as_secs())
     }
 
@@ -250,7 +252,7 @@ impl Bench {
         self.watchers.counts() == (0, 0)
             && self.ledger.total().dialogs == 0
             && self.ledger.total().presence_bytes == 0
-            && self.watchers.next_ask().is_none()
+            && self.watchers.next_ask(|_| true).is_none()
             && self.watchers.next_alarm().is_none()
     }
 }

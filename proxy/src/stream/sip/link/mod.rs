@@ -1,5 +1,7 @@
 //! The task of one link: it moves bytes, keeps time, and gives to each side what the other has.
 
+mod ending;
+
 use std::{
     future::poll_fn,
     io,
@@ -10,21 +12,25 @@ use std::{
 
 use xmpp_edge_crds::verdict::Direction;
 
+use self::ending::ENDING;
 use super::{
+    accepted_slot::AcceptedSlot,
     answering::Answering,
-    asking::{AnswerNews, Asking},
-    connection::{LinkIo, of_end},
+    asked::AnswerNews,
+    asking::Asking,
+    connection::LinkIo,
     connections::LinkConnections,
     dial,
     dialled::{DialledConnections, REDIAL, SignOfLife},
     intake::{IntakeMode, StanzaIntake, StanzaReceivers},
     link_settings::{LinkMoment, LinkSettings},
-    links::{AcceptedSlot, Dialled, LinkCommand, LinkHandle},
+    links::{DialReport, Dialled, LinkCommand, LinkHandle},
     outward::Outward,
     phase::LinkPhase,
     presence::LinkPresence,
     server_notes::{self, ServerNotes},
-    sessions::LinkSessions,
+    sessions::{LinkSessions, WrittenRequest},
+    silent_servers::SilentServers,
     watching_partners::PresenceNews,
 };
 use crate::{
@@ -35,19 +41,16 @@ use crate::{
         route_slots::RouteSlots,
     },
     sip::{
-        connection::{ConnectionEnd, ConnectionStep, ReceivedResponse},
+        connection::{ConnectionStep, ReceivedResponse},
         method::SipMethod,
         transaction::LinkConnection,
     },
     stream::context::StreamContext,
-    telemetry::log_limiter::limited,
     tls::Transport,
 };
 
 /// After so much silence the server is asked whether it is there.
 const SILENCE: Duration = Duration::from_secs(60);
-/// What is in work may take so long to its end where the link is replaced by another one.
-const ENDING: Duration = Duration::from_secs(5);
 /// Between two looks at routes that are idle.
 const IDLE_LOOK: Duration = Duration::from_secs(60);
 
@@ -61,6 +64,7 @@ struct SipLink {
     tag: String,
     connections: LinkConnections,
     dialled: DialledConnections,
+    silent: SilentServers,
     routes: RouteSlots,
     intake: StanzaIntake,
     asking: Asking,
@@ -70,6 +74,8 @@ struct SipLink {
     notes: ServerNotes,
     sessions: LinkSessions,
     phase: LinkPhase,
+    /// The link that has the gateway in place of this one.
+    successor: Option<Arc<LinkHandle>>,
     look: Instant,
 }
 
@@ -102,10 +108,11 @@ impl SipLink {
             context: Arc::clone(context),
             config,
             settings: Arc::new(settings),
-            connections: LinkConnections::new(Arc::clone(&handle.figures)),
+            connections: LinkConnections::new(Arc::clone(&handle.figures), handle.numbers.clone()),
             handle,
             tag,
             dialled: DialledConnections::new(now),
+            silent: SilentServers::default(),
             routes: RouteSlots::default(),
             intake: StanzaIntake::default(),
             asking: Asking::new(now),
@@ -114,6 +121,7 @@ impl SipLink {
             notes: ServerNotes::default(),
             sessions,
             phase: LinkPhase::Open,
+            successor: None,
             look: now + IDLE_LOOK,
         }))
     }
@@ -129,6 +137,7 @@ impl SipLink {
             }
             self.on_time(now);
             self.take_steps(now);
+            self.note_news(now);
             self.fill(now);
             self.write_answers();
             let moment = Self::moment(&self.context, &self.config, &self.settings, now);
@@ -157,9 +166,9 @@ impl SipLink {
 
     /// As [`LinkConnections::poll`]: who has enough in work is read no further, but for the answers of the server's.
     fn moved(&mut self) -> impl Future<Output = Option<(LinkConnection, io::Error)>> {
-        let is_full = self.answering.is_full();
+        let reads_all = !self.answering.is_full() && self.successor.is_none();
         let (connections, dialled) = (&mut self.connections, &self.dialled);
-        poll_fn(move |cx| connections.poll(cx, |id| !is_full || dialled.has(id)))
+        poll_fn(move |cx| connections.poll(cx, |id| reads_all || dialled.has(id)))
     }
 
     fn moment<'a>(
@@ -179,7 +188,7 @@ impl SipLink {
     fn command(&mut self, command: LinkCommand, now: Instant) {
         match command {
             LinkCommand::Carry(ticket) => {
-                if !ticket.is_wanted() {
+                if !ticket.is_wanted() || !self.phase.asks() {
                     // Dropped, it gives its route back.
                     return;
                 }
@@ -194,14 +203,31 @@ impl SipLink {
                 address,
                 slot,
             } => {
+                if let Some(successor) = &self.successor {
+                    let command = LinkCommand::Accepted {
+                        transport,
+                        address,
+                        slot,
+                    };
+                    successor.task.tell(command);
+                    return;
+                }
                 self.connect(*transport, Some(address), Some(slot), now);
             }
-            LinkCommand::Dialled(Ok(Dialled { transport, address })) => {
-                let id = self.connect(*transport, address, None, now);
-                self.dialled.opened(id, now);
-                self.ask_options(id, now);
+            LinkCommand::Dialled(DialReport { outcome, silent }) => {
+                for address in silent {
+                    self.silent.silent(address, now);
+                }
+                match outcome {
+                    Ok(_) if !self.phase.asks() => {}
+                    Ok(Dialled { transport, address }) => {
+                        let id = self.connect(*transport, address, None, now);
+                        self.dialled.opened(id, now);
+                        self.ask_options(id, now);
+                    }
+                    Err(failure) => self.dial_failed(failure, now),
+                }
             }
-            LinkCommand::Dialled(Err(failure)) => self.dial_failed(failure, now),
             LinkCommand::ConfigChanged => {
                 self.config = self.context.config();
                 self.outward.config_changed();
@@ -212,6 +238,7 @@ impl SipLink {
                 self.sessions.follow_policy(&moment);
                 self.presence.partners.look(&self.context, &self.handle);
             }
+            LinkCommand::Watched(_) if self.successor.is_some() => {}
             LinkCommand::Watched(watched) => {
                 let moment = Self::moment(&self.context, &self.config, &self.settings, now);
                 let LinkPresence {
@@ -220,6 +247,21 @@ impl SipLink {
                 partners.resume(&moment, &mut self.outward, ledger, watched);
             }
             LinkCommand::End => self.begin_end(ENDING),
+            LinkCommand::Replaced(successor) => self.replaced(successor, now),
+            LinkCommand::HandedOver(io) => match &self.successor {
+                None => self.connections.adopt(*io),
+                Some(successor) => {
+                    successor.task.tell(LinkCommand::HandedOver(io));
+                }
+            },
+            LinkCommand::Answer(id, bytes) => self.write_answer(id, bytes),
+            LinkCommand::Stanza(route, batch) => self.passed_on(&route, batch, now),
+            LinkCommand::Errored(error) => {
+                let moment = Self::moment(&self.context, &self.config, &self.settings, now);
+                if !self.answering.error_came(&moment, &error) {
+                    self.handle.errored(&self.context.metrics, error);
+                }
+            }
         }
     }
 
@@ -234,41 +276,31 @@ impl SipLink {
             .add(transport, address, slot, &self.tag, now)
     }
 
-    /// Nothing more is taken; `within` so long what is in work ends.
-    fn begin_end(&mut self, within: Duration) {
-        let now = Instant::now();
-        self.answering.end();
-        self.presence.users.end(now);
-        self.phase.end_by(now + within);
-    }
-
-    fn is_over(&self, now: Instant) -> bool {
-        let LinkPhase::Ending(until) = self.phase else {
-            return false;
-        };
-        let is_idle = self.answering.is_idle()
-            && self.asking.is_idle()
-            && (self.presence.users.counts().0 == 0 || !self.dialled.is_reached())
-            // What waits for a server that is not reached waits for the next link, too.
-            && (!self.dialled.is_reached() || self.routes.routes().all(|own| own.held() == 0));
-        // While streams end, what they took in may still come here.
-        let is_needed = self.context.stopping.is_cancelled() && !self.context.streams.is_empty();
-        is_idle && !is_needed || now >= until
-    }
-
     fn on_time(&mut self, now: Instant) {
         let moment = Self::moment(&self.context, &self.config, &self.settings, now);
         self.answering.on_time(&moment, &mut self.outward);
         self.presence.on_time(&moment, &mut self.outward);
         self.sessions.on_time(&moment);
         if let Some(away) = self.handle.away() {
-            self.intake.expire(&moment, &away);
+            let receivers = &mut StanzaReceivers {
+                asking: &mut self.asking,
+                answering: &mut self.answering,
+                presence: &mut self.presence,
+                outward: &mut self.outward,
+                handle: &self.handle,
+                successor: self.successor.as_ref(),
+            };
+            self.intake.expire(&moment, &away, receivers);
         }
         let expired = self.asking.expire(&moment, &mut self.sessions);
         let limit = self.context.router.queue_timeout();
         for id in &expired.silent {
             let text = format!("the SIP server gave no answer in {} s", limit.as_secs());
-            self.note("OptionsTimeout", text.clone());
+            let address = self.address_of(*id);
+            self.note("OptionsTimeout", text.clone(), address);
+            if let Some(address) = address {
+                self.silent.silent(address, now);
+            }
             self.lose(*id, Failure::new(FailureKind::Unreachable, text), now);
         }
         for id in self.dialled.unasked().collect::<Vec<_>>() {
@@ -280,8 +312,7 @@ impl SipLink {
         }
         let dial_at = self.dialled.dial_at(self.asking.waiting());
         if self.phase.is_open() && dial_at.is_some_and(|at| now >= at) {
-            self.dialled.dialling();
-            dial::begin(&self.context, &self.config, &self.settings, &self.handle);
+            self.dial(now);
         }
         if now >= self.look {
             self.look = now + IDLE_LOOK;
@@ -295,6 +326,19 @@ impl SipLink {
                 partners.look(&self.context, &self.handle);
             }
         }
+    }
+
+    fn dial(&mut self, now: Instant) {
+        // Where one is dialled beside these, they have said nothing for too long.
+        let greeting: Vec<_> = self.dialled.greeting().collect();
+        for id in greeting {
+            if let Some(address) = self.address_of(id) {
+                self.silent.silent(address, now);
+            }
+        }
+        self.dialled.dialling();
+        let (context, last) = (&self.context, self.silent.last(now));
+        dial::begin(context, &self.config, &self.settings, &self.handle, last);
     }
 
     fn deadline(&self, now: Instant) -> Instant {
@@ -326,7 +370,7 @@ impl SipLink {
         for id in self.connections.ids() {
             // Answers of the server's stand among what it asks on the connection that the edge opened.
             let is_dialled = self.dialled.has(id);
-            while is_dialled || !self.answering.is_full() {
+            while is_dialled || !self.answering.is_full() && self.successor.is_none() {
                 let Some(io) = self.connections.get_mut(id) else {
                     break;
                 };
@@ -376,15 +420,26 @@ impl SipLink {
             self.notes.answered(&moment, address, response);
         }
         if matches!(response.method, SipMethod::Notify | SipMethod::Subscribe) {
-            self.presence.answered(&moment, &mut self.outward, response);
-            for PresenceNews { outcome, code } in self.presence.partners.take_news() {
-                self.notes.refuses(&moment, address, outcome, code);
-            }
-            return;
+            return self.presence.answered(&moment, &mut self.outward, response);
         }
         let sessions = &mut self.sessions;
         if let Some(news) = self.asking.answered(&moment, sessions, received) {
             self.answered(news, now);
+        }
+    }
+
+    /// What the server does not let the edge do for presence, for who looks at the gateway.
+    fn note_news(&mut self, now: Instant) {
+        let address = self.dialled_address();
+        let moment = Self::moment(&self.context, &self.config, &self.settings, now);
+        for news in self.presence.partners.take_news() {
+            match news {
+                PresenceNews::Refused { outcome, code } => {
+                    self.notes.refuses(&moment, address, outcome, code);
+                }
+                PresenceNews::NotifyMissing => self.notes.is_silent(&moment, address),
+                PresenceNews::NotifyCame => self.notes.notifies(&moment, address),
+            }
         }
     }
 
@@ -393,6 +448,10 @@ impl SipLink {
         let moment = Self::moment(&self.context, &self.config, &self.settings, now);
         match news {
             AnswerNews::Alive(id) => {
+                let address = self.address_of(id);
+                if let Some(address) = address {
+                    self.silent.answered(address);
+                }
                 let sign = self.dialled.alive(id);
                 self.notes.alive(&moment, address, sign);
                 if sign == SignOfLife::Reached {
@@ -416,12 +475,14 @@ impl SipLink {
     fn fill(&mut self, now: Instant) {
         let moment = Self::moment(&self.context, &self.config, &self.settings, now);
         let first = self.dialled.first();
-        let mode = first.map_or(IntakeMode::Errors, |_| IntakeMode::All);
+        let mode = first.map_or(IntakeMode::Away, |_| IntakeMode::All);
         let receivers = &mut StanzaReceivers {
             asking: &mut self.asking,
             answering: &mut self.answering,
             presence: &mut self.presence,
             outward: &mut self.outward,
+            handle: &self.handle,
+            successor: self.successor.as_ref(),
         };
         let wake = self.handle.task.waker();
         self.intake
@@ -429,12 +490,10 @@ impl SipLink {
         let Some(first) = first else {
             return;
         };
-        if let Some(io) = self.connections.get_mut(first)
-            && io.takes_more()
-        {
-            let written = self.sessions.take_written();
-            written.iter().for_each(|bytes| io.write(bytes));
+        if self.connections.get(first).is_some_and(LinkIo::takes_more) {
+            self.write_of_sessions(first);
         }
+        let moment = Self::moment(&self.context, &self.config, &self.settings, now);
         let mut standing: Vec<LinkConnection> = self.dialled.standing().collect();
         standing.sort_by_key(|id| self.asking.load(*id));
         for id in standing {
@@ -447,11 +506,28 @@ impl SipLink {
         }
     }
 
-    fn write_answers(&mut self) {
-        for (id, bytes) in self.answering.take_answers() {
-            if let Some(io) = self.connections.get_mut(id) {
+    /// What sessions say, each where it belongs, or on `first`.
+    fn write_of_sessions(&mut self, first: LinkConnection) {
+        for WrittenRequest { bytes, connection } in self.sessions.take_written() {
+            let own = connection.filter(|id| self.dialled.has(*id));
+            if let Some(io) = self.connections.get_mut(own.unwrap_or(first)) {
                 io.write(&bytes);
             }
+        }
+    }
+
+    fn write_answers(&mut self) {
+        for (id, bytes) in self.answering.take_answers() {
+            self.write_answer(id, bytes);
+        }
+    }
+
+    /// Where the connection is: here, or at the link that has it from this one.
+    fn write_answer(&mut self, id: LinkConnection, bytes: Vec<u8>) {
+        if let Some(io) = self.connections.get_mut(id) {
+            io.write(&bytes);
+        } else if let Some(successor) = &self.successor {
+            successor.task.tell(LinkCommand::Answer(id, bytes));
         }
     }
 
@@ -464,6 +540,11 @@ impl SipLink {
 
     fn dial_failed(&mut self, failure: Failure, now: Instant) {
         self.dialled.failed(now);
+        self.is_away(failure, now);
+    }
+
+    /// Where none of several connections stands, for this reason, it is known to whoever asks.
+    fn is_away(&self, failure: Failure, now: Instant) {
         if self.dialled.is_reached() {
             return;
         }
@@ -475,117 +556,18 @@ impl SipLink {
         self.handle.lost(failure);
     }
 
-    fn ended(&mut self, id: LinkConnection, end: ConnectionEnd, now: Instant) {
-        if let ConnectionEnd::Frame(fault) = end {
-            self.context.metrics.connection_refused(fault.label());
-            if self.dialled.has(id) {
-                self.note("NotSip", end.to_string());
-            }
-        }
-        self.lose(id, of_end(&end.to_string()), now);
-    }
-
-    fn connection_failed(&mut self, id: LinkConnection, error: &io::Error) {
-        self.lose(id, of_end(&error.to_string()), Instant::now());
-    }
-
-    /// The connection is over. What was asked on it goes on the next one.
-    fn lose(&mut self, id: LinkConnection, failure: Failure, now: Instant) {
-        let Some(io) = self.connections.remove(id) else {
-            return;
-        };
-        limited!(
-            info,
-            self.context.log.lines_of("SIP", "ConnectionEnded"),
-            gateway = self.settings.name(), address = ?io.address, cause = &*failure.text,
-            "a connection with the SIP server ended"
-        );
-        self.context.tasks.spawn(io.farewell());
-        self.answering.connection_lost(id);
-        let was_first = self.dialled.first() == Some(id);
-        if !self.dialled.remove(id) {
-            return;
-        }
-        self.dial_failed(failure, now);
-        let moment = Self::moment(&self.context, &self.config, &self.settings, now);
-        if was_first {
-            // Whoever misses them says so once more, or finds no session.
-            self.sessions.take_written();
-            self.presence
-                .connection_lost(&moment, &mut self.outward, id);
-        }
-        if !self.dialled.is_reached() {
-            return self.hand_back(&[id], now);
-        }
-        self.asking.go_on(&moment, id);
-        if was_first {
-            self.presence.partners.server_back(now);
-        }
-    }
-
-    fn hand_back(&mut self, ids: &[LinkConnection], now: Instant) {
-        let moment = Self::moment(&self.context, &self.config, &self.settings, now);
-        let (router, wake) = (&self.context.router, self.handle.task.waker());
-        // One of them has nothing: what waits for the server is asked as soon as it is reached.
-        let returned = self.asking.hand_back(&moment, ids);
-        for (route, batches) in returned.into_iter().chain(self.intake.hand_back()) {
-            router.detach(&route, wake, batches);
-        }
-        // Those that are detached already have nothing more to give.
-        for route in self.routes.end() {
-            router.detach(&route, wake, Vec::new());
-        }
-        wake.forget_routes();
-    }
-
-    /// What was opened because much waited is closed once it does not, and nothing is in work there.
-    fn leave_idle_connections(&mut self) {
-        for id in self.dialled.dispensable(self.asking.waiting()) {
-            if self.asking.load(id) == 0
-                && !self.answering.owes_on(id)
-                && let Some(io) = self.connections.remove(id)
-            {
-                self.dialled.remove(id);
-                self.answering.connection_lost(id);
-                self.context.tasks.spawn(io.farewell());
-            }
-        }
-    }
-
-    fn note(&self, outcome: &'static str, text: String) {
+    fn note(&self, outcome: &'static str, text: String, address: Option<SocketAddr>) {
         let moment = Self::moment(&self.context, &self.config, &self.settings, Instant::now());
-        moment.note(outcome, text, self.dialled_address());
+        moment.note(outcome, text, address);
     }
 
+    fn address_of(&self, id: LinkConnection) -> Option<SocketAddr> {
+        self.connections.get(id)?.address
+    }
+
+    /// Of the server that requests go to.
     fn dialled_address(&self) -> Option<SocketAddr> {
-        self.connections.get(*self.dialled.ids().first()?)?.address
-    }
-
-    fn finish(mut self) {
-        let now = Instant::now();
-        self.handle.lost(of_end("the link ends"));
-        self.handle.task.close();
-        self.hand_back(&self.dialled.ids(), now);
-        let moment = Self::moment(&self.context, &self.config, &self.settings, now);
-        if !self.context.stopping.is_cancelled() {
-            // Another link, or none: what this one told of its users nobody would take back.
-            let LinkPresence {
-                partners, ledger, ..
-            } = &mut self.presence;
-            partners.withdraw(&moment, &mut self.outward, ledger);
-        }
-        self.presence.report_end(&moment);
-        self.sessions.end(&moment);
-        self.sessions.report(&moment);
-        let ended = self.sessions.take_written();
         let first = self.dialled.first();
-        if let Some(io) = first.and_then(|id| self.connections.get_mut(id)) {
-            ended.iter().for_each(|bytes| io.write(bytes));
-        }
-        self.write_answers();
-        for io in self.connections.take_all() {
-            self.context.tasks.spawn(io.farewell());
-        }
-        self.context.sip.leave(&self.handle);
+        self.address_of(first.or_else(|| self.dialled.greeting().next())?)
     }
 }

@@ -42,6 +42,18 @@ async fn two_on_one(lab: &Lab) -> (Voice, Voice) {
     (first, second)
 }
 
+/// The second pair comes to belong to a partner object of its own: their stream ends.
+async fn belong_to_two_objects(lab: &Lab) {
+    lab.change(|config| {
+        let mut other = config.partners[0].clone();
+        other.name = "other".to_owned();
+        other.domains.remove(0);
+        config.partners[0].domains.truncate(1);
+        config.partners.push(other);
+    });
+    lab.partner.hears("</stream:stream>").await;
+}
+
 /// Ids `{name}0`, `{name}1`, … that came, in their order.
 fn ids_of(lab: &Lab, name: &str) -> Vec<String> {
     let mut ids = lab.partner.ids();
@@ -206,14 +218,7 @@ async fn a_pair_that_becomes_forbidden_ends_its_stream_and_the_others_go_on() {
 async fn pairs_that_come_to_belong_to_two_partner_objects_share_no_longer() {
     let lab = Lab::start(13, Plan::default()).await;
     let (mut first, mut second) = two_on_one(&lab).await;
-    lab.change(|config| {
-        let mut other = config.partners[0].clone();
-        other.name = "other".to_owned();
-        other.domains.remove(0);
-        config.partners[0].domains.truncate(1);
-        config.partners.push(other);
-    });
-    lab.partner.hears("</stream:stream>").await;
+    belong_to_two_objects(&lab).await;
     first.say("a1").await;
     second.say("b1").await;
     lab.partner.heard_stanzas(4).await;
@@ -230,14 +235,7 @@ async fn what_is_acknowledged_after_our_end_of_a_stream_goes_once() {
     };
     let lab = Lab::start(57, plan).await;
     let (mut first, mut second) = two_on_one(&lab).await;
-    lab.change(|config| {
-        let mut other = config.partners[0].clone();
-        other.name = "other".to_owned();
-        other.domains.remove(0);
-        config.partners[0].domains.truncate(1);
-        config.partners.push(other);
-    });
-    lab.partner.hears("</stream:stream>").await;
+    belong_to_two_objects(&lab).await;
     let last = "<a xmlns='urn:xmpp:sm:3' h='2'/></stream:stream>";
     lab.partner.say(1, last).await;
     first.say("a1").await;

@@ -284,14 +284,7 @@ async fn s6_a_certificate_without_its_key_ends_the_handshake() {
     let stolen = CertifiedKey::new(v1.chain().to_vec(), Arc::clone(&other.certified().key));
     let stolen = crate::tls::config::Configurations::new(&Arc::new(stolen)).unwrap();
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
-        let config = limited(stolen.server(false), version);
-        let (near, far) = duplex(16_384);
-        let partner = domain("partner.example");
-        let acceptor = tokio_rustls::TlsAcceptor::from(config);
-        let (ours, _) = tokio::join!(
-            connect(near, None, &partner, Mode::StartTls, soon()),
-            acceptor.accept(far),
-        );
+        let (_, ours) = connected(stolen.server(false), version).await;
         assert!(ours.is_err(), "{version:?}");
     }
 }
@@ -308,6 +301,21 @@ fn limited(
         .with_cert_resolver(Arc::clone(&config.cert_resolver));
     limited.send_tls13_tickets = 0;
     Arc::new(limited)
+}
+
+/// What comes of our connection to a server of this configuration, which is `partner.example`.
+async fn connected(
+    config: Arc<rustls::ServerConfig>,
+    version: &'static rustls::SupportedProtocolVersion,
+) -> (DomainName, Result<Transport<DuplexStream>, HandshakeError>) {
+    let (near, far) = duplex(16_384);
+    let partner = domain("partner.example");
+    let acceptor = tokio_rustls::TlsAcceptor::from(limited(config, version));
+    let (ours, _) = tokio::join!(
+        connect(near, None, &partner, Mode::StartTls, soon()),
+        acceptor.accept(far),
+    );
+    (partner, ours)
 }
 
 /// What of `theirs` the other side, ours, was presented.
@@ -362,14 +370,7 @@ async fn s6_a_large_rsa_key_is_named_with_its_size_after_the_handshake() {
     let large = CertifiedKey::new(chain.clone(), Arc::clone(&other.certified().key));
     let large = crate::tls::config::Configurations::new(&Arc::new(large)).unwrap();
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
-        let config = limited(large.server(false), version);
-        let (near, far) = duplex(16_384);
-        let partner = domain("partner.example");
-        let acceptor = tokio_rustls::TlsAcceptor::from(config);
-        let (ours, _) = tokio::join!(
-            connect(near, None, &partner, Mode::StartTls, soon()),
-            acceptor.accept(far),
-        );
+        let (partner, ours) = connected(large.server(false), version).await;
         let seen = ours.unwrap().peer_chain().to_vec();
         let pins = PartnerTrust {
             pinned_spki_sha256: vec![spki_sha256(&seen[0]).unwrap().to_string()],
@@ -400,14 +401,7 @@ async fn s6_a_certificate_that_cannot_be_read_leaves_dialback() {
     let odd = CertifiedKey::new(chain, Arc::clone(&good.certified().key));
     let odd = crate::tls::config::Configurations::new(&Arc::new(odd)).unwrap();
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
-        let config = limited(odd.server(false), version);
-        let (near, far) = duplex(16_384);
-        let partner = domain("partner.example");
-        let acceptor = tokio_rustls::TlsAcceptor::from(config);
-        let (ours, _) = tokio::join!(
-            connect(near, None, &partner, Mode::StartTls, soon()),
-            acceptor.accept(far),
-        );
+        let (partner, ours) = connected(odd.server(false), version).await;
         let seen = ours.unwrap().peer_chain().to_vec();
         let pins = PartnerTrust {
             pinned_spki_sha256: vec![spki_sha256(&good.chain()[0]).unwrap().to_string()],

@@ -12,6 +12,7 @@
 //!   keeps its meaning.
 
 use rxml::{Parse, WithOptions};
+use xmpp_edge_crds::jid::in_one_spelling;
 use xmpp_edge_proxy::xml::{
     Element, FaultyStanza, Item, Limits, Scanner, Stanza, StanzaKind, StreamHeader, XmlError,
     element::{Attribute, Node},
@@ -324,8 +325,17 @@ fn check_stanzas(stream: &[u8]) {
                 };
                 rewrite::error_reply(&stanza, reply, &mut out);
                 let answer = as_sent(&out);
-                assert_eq!(answer.attribute("to"), stanza.from.as_deref());
-                assert_eq!(answer.attribute("from"), stanza.to.as_deref());
+                let spelled = |address: Option<&str>| {
+                    address.map(|text| in_one_spelling(text, None).unwrap_or_else(|| text.into()))
+                };
+                assert_eq!(
+                    answer.attribute("to"),
+                    spelled(stanza.from.as_deref()).as_deref()
+                );
+                assert_eq!(
+                    answer.attribute("from"),
+                    spelled(stanza.to.as_deref()).as_deref()
+                );
                 assert_eq!(answer.attribute("id"), stanza.id.as_deref());
                 assert_eq!(answer.attribute("type"), Some("error"));
             }

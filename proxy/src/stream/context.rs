@@ -126,6 +126,12 @@ impl StreamContext {
         self.config.load_full()
     }
 
+    /// Whether `known` is the configuration in force.
+    #[must_use]
+    pub fn is_in_force(&self, known: &Arc<ActiveConfig>) -> bool {
+        Arc::ptr_eq(&self.config.load(), known)
+    }
+
     /// Another configuration comes into force; who must hear of it is the caller's to tell.
     pub fn store_config(&self, config: ActiveConfig) {
         let by_trunk = config.domains_by_trunk();

@@ -138,6 +138,7 @@ impl Stream {
     fn received(&mut self, bytes: &[u8]) {
         let now = Instant::now();
         self.keepalive.heard(now);
+        self.judge_by_what_is_in_force();
         if self.partial.is_empty() {
             let taken = self.take(bytes, now);
             if taken < bytes.len() {
@@ -162,7 +163,16 @@ impl Stream {
         self.entry.took(stanzas, bytes);
     }
 
+    /// What is read from now on is judged by the configuration in force, whenever the stream is told of it: it
+    /// is told last, so that what takes presence back goes out before a stream ends by it.
+    fn judge_by_what_is_in_force(&mut self) {
+        if self.state.is_established() && !self.context.is_in_force(&self.config) {
+            self.config = self.context.config();
+        }
+    }
+
     pub(super) fn take_partial(&mut self) {
+        self.judge_by_what_is_in_force();
         let mut partial = std::mem::take(&mut self.partial);
         let taken = self.take(&partial, Instant::now());
         if taken == partial.len() {

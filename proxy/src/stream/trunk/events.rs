@@ -251,7 +251,7 @@ impl TrunkStream {
         self.are_leaving(leaving);
     }
 
-    fn config_changed(&mut self, now: Instant) {
+    pub(super) fn config_changed(&mut self, now: Instant) {
         let before = facts(&self.stream.config.document);
         self.stream.config = self.stream.context.config();
         let config = Arc::clone(&self.stream.config);

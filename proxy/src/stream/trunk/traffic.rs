@@ -106,7 +106,12 @@ impl TrunkStream {
         if bytes.is_empty() {
             return;
         }
-        self.trunk.heard(Instant::now());
+        let now = Instant::now();
+        self.trunk.heard(now);
+        if !self.stream.context.is_in_force(&self.stream.config) {
+            // What is read from now on is judged by it, whenever the trunk is told.
+            self.config_changed(now);
+        }
         if self.stream.partial.is_empty() {
             let taken = self.take(bytes);
             self.stream.partial.extend_from_slice(&bytes[taken..]);

@@ -7,7 +7,7 @@ use xmpp_edge_tests::{
     wait,
 };
 
-use super::{BODY, DORA, FRED, RIG, forbidden, now, of_users};
+use super::{BODY, DORA, FRED, GINA, RIG, forbidden, now, of_users};
 
 #[test]
 fn a_05_a_changed_policy_counts_at_once_and_takes_presence_back() {
@@ -71,6 +71,28 @@ fn a_05_a_changed_policy_counts_at_once_and_takes_presence_back() {
         c.inwards("message chat", &rob, DORA, BODY)
             .await?
             .delivered()?;
+        Ok(())
+    });
+}
+
+#[test]
+fn a_05_the_next_stanza_is_judged_as_explain_says_on_streams_that_stand() {
+    RIG.test(14, async |s| {
+        let mut c = Crossing::of(s).await?;
+        let rob = s.user("rob");
+        for round in 0..12 {
+            let allowed = round % 2 == 1;
+            now(s, &of_users("gina", allowed, &[GINA]), GINA, allowed).await?;
+            let out = c.outwards("message chat", GINA, &rob, BODY).await?;
+            let back = c.inwards("message chat", &rob, GINA, BODY).await?;
+            if allowed {
+                out.delivered()?;
+                back.delivered()?;
+            } else {
+                out.explained("not-allowed", "AccessPolicy")?;
+                back.answered_as_to_nobody()?;
+            }
+        }
         Ok(())
     });
 }

@@ -23,6 +23,8 @@ const DORA: &str = "dora@org.example";
 const EMIL: &str = "emil@org.example";
 /// Loses his access while he announces himself to everyone.
 const FRED: &str = "fred@org.example";
+/// Has her access taken and given again and again.
+const GINA: &str = "gina@org.example";
 /// An apostrophe by XEP-0106; has a policy that allows nothing.
 const ESCAPED: &str = r"d\27artagnan@org.example";
 /// Granted in a domain that is not.
@@ -59,6 +61,7 @@ fn objects(_: &Lab) -> Vec<Value> {
         of_users("dora", true, &[DORA]),
         of_users("emil", true, &[EMIL]),
         of_users("fred", true, &[FRED]),
+        of_users("gina", true, &[GINA]),
         of_users("nothing-for-the-escaped", false, &[ESCAPED]),
         of_users("nothing-for-second", false, &["*@second.example"]),
         of_users("vera", true, &[VERA]),
@@ -72,7 +75,7 @@ fn objects(_: &Lab) -> Vec<Value> {
 
 static RIG: Shared = Shared::new(Plan {
     objects,
-    ..Plan::standard("a", 13)
+    ..Plan::standard("a", 14)
 });
 
 fn forbidden(s: &Scene) -> String {

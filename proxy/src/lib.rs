@@ -29,6 +29,7 @@ pub mod probe;
 pub mod random;
 pub mod remembered;
 pub mod routing;
+pub mod same_bytes;
 pub mod sidecar;
 pub mod sip;
 pub mod stream;

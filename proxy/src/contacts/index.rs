@@ -94,6 +94,7 @@ pub struct Contacts {
     hasher: RandomState,
     count: AtomicUsize,
     bytes: AtomicUsize,
+    changes: AtomicU64,
     /// Number of the newest load of the store: what an older one saw alone is not there any more.
     load: AtomicU32,
     /// By [`RecordError::ALL`].
@@ -119,10 +120,18 @@ impl Contacts {
             hasher: RandomState::default(),
             count: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
+            changes: AtomicU64::new(0),
             load: AtomicU32::new(0),
             not_recorded: Default::default(),
             pending,
         }
+    }
+
+    /// How often a contact of anybody has changed: while it is the same, all that is asked here has the same answer.
+    /// To be read before what it is to stand for.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
     }
 
     /// Whether `user` has added `remote`.
@@ -311,6 +320,7 @@ impl Contacts {
                 }
                 !of_user.known.is_empty()
             });
+            self.changes.fetch_add(1, Ordering::Release);
             self.count.fetch_sub(gone, Ordering::Relaxed);
             self.bytes.fetch_sub(freed, Ordering::Relaxed);
         }
@@ -320,8 +330,9 @@ impl Contacts {
         self.pending.as_ref()
     }
 
+    /// Under the shard's lock; counted behind the change, so that who read the count before it looks again.
     fn set(&self, shard: &mut Shard, user: &str, remote: &str, state: Option<Contact>) {
-        match state {
+        let is_another = match state {
             Some(state) => {
                 let load = self.load.load(Ordering::Relaxed);
                 let held = HeldContact { state, load };
@@ -333,15 +344,14 @@ impl Contacts {
                     }
                 };
                 match of_user.known.entry(remote.into()) {
-                    Entry::Occupied(mut slot) => {
-                        slot.insert(held);
-                    }
+                    Entry::Occupied(mut slot) => slot.insert(held).state != state,
                     Entry::Vacant(slot) => {
                         slot.insert(held);
                         let cost = contact_cost(remote);
                         of_user.bytes += cost;
                         self.bytes.fetch_add(cost, Ordering::Relaxed);
                         self.count.fetch_add(1, Ordering::Relaxed);
+                        true
                     }
                 }
             }
@@ -349,7 +359,8 @@ impl Contacts {
                 let Some(of_user) = shard.get_mut(user) else {
                     return;
                 };
-                if of_user.known.remove(remote).is_some() {
+                let was_known = of_user.known.remove(remote).is_some();
+                if was_known {
                     let cost = contact_cost(remote);
                     of_user.bytes -= cost;
                     self.bytes.fetch_sub(cost, Ordering::Relaxed);
@@ -359,7 +370,11 @@ impl Contacts {
                     shard.remove(user);
                     self.bytes.fetch_sub(user_cost(user), Ordering::Relaxed);
                 }
+                was_known
             }
+        };
+        if is_another {
+            self.changes.fetch_add(1, Ordering::Release);
         }
     }
 

@@ -83,6 +83,13 @@ fn speaks_for_the_own_server(name: &str, namespace: &str, archives: bool) -> boo
     }
 }
 
+/// Whether the rules ask nothing of a message but the names and namespaces of its children.
+pub(super) fn depends_on_names_alone(stanza: &Stanza<'_>) -> bool {
+    stanza
+        .extensions()
+        .all(|(_, namespace, _)| namespace != PUBSUB_EVENT)
+}
+
 /// What a message's `type` makes of it; without type, or with an unknown one, it is `Normal`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MessageType {

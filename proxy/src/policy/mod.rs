@@ -23,13 +23,13 @@ use crate::{
     xml::{
         XmlError,
         rewrite::{Shape, is_status_note},
-        stanza::{Stanza, StanzaKind},
+        stanza::{PatternNumber, Stanza, StanzaKind},
     },
 };
 pub use address::{Address, readdressed};
 use content::{ContentRules, ContentVerdict, MessageType};
 use pair::Snapshot;
-pub use pair::{AddressedPair, ResolvedPair, ResolvedPeople, Written};
+pub use pair::{AddressedPair, PassedBefore, ResolvedPair, ResolvedPeople, Written};
 pub use refusal::{Answer, StanzaError, answer};
 
 /// Why a stanza does not pass.
@@ -91,6 +91,8 @@ pub struct Judgement<'p> {
     pub contact: Option<Box<ContactChange>>,
     /// Of two people, found for this stanza: the next with the same addresses needs not look again.
     pub people: Option<ResolvedPeople>,
+    /// What [`Policy::passes_again`] takes for the next of its pattern between the same addresses.
+    pub passed: Option<PassedBefore>,
 }
 
 /// One configuration's rules.
@@ -195,12 +197,18 @@ impl Policy {
             partner: None,
             contact: None,
             people: None,
+            passed: None,
         };
         if self.rules == RuleSet::None {
             return judgement;
         }
+        // What changes from here on may count already, and is looked at again.
+        let contact_changes = contacts.changes();
         match self.rules(direction, stanza, known, contacts, &mut judgement) {
-            Ok(outcome) => judgement.outcome = outcome,
+            Ok(outcome) => {
+                judgement.outcome = outcome;
+                judgement.passed = self.passed(stanza, &judgement, contact_changes);
+            }
             Err(cause) => {
                 let told = answer(direction, stanza.kind, stanza.type_.as_deref(), cause);
                 judgement.audited = None;
@@ -211,6 +219,57 @@ impl Policy {
             }
         }
         judgement
+    }
+
+    /// The judgement of a stanza of an authenticated pair, by what was found of one like it: between the same two
+    /// addresses, as they stand, and of this pattern. `None`: it is to be judged.
+    #[inline]
+    pub fn passes_again(
+        &self,
+        before: &PassedBefore,
+        pattern: Option<PatternNumber>,
+        facts: &ResolvedPair,
+        contacts: &Contacts,
+    ) -> Option<Judgement<'_>> {
+        let holds = pattern == Some(before.pattern)
+            && before.snapshot == self.snapshot
+            && facts.are_of(self)
+            && before.contact_changes == contacts.changes();
+        let partner = facts.partner.filter(|_| holds)?;
+        Some(Judgement {
+            outcome: Outcome::Pass(before.shape),
+            audited: before.audited,
+            partner: Some((partner, &self.config.partners[partner.as_usize()].name)),
+            contact: None,
+            people: None,
+            passed: None,
+        })
+    }
+
+    /// What is found of the stanzas of its pattern between its two people, where that depends on nothing else.
+    fn passed(
+        &self,
+        stanza: &Stanza<'_>,
+        judgement: &Judgement<'_>,
+        contact_changes: u64,
+    ) -> Option<PassedBefore> {
+        let pattern = stanza.pattern?;
+        let Outcome::Pass(shape) = judgement.outcome else {
+            return None;
+        };
+        let by_its_form = judgement.contact.is_none()
+            && match stanza.kind {
+                StanzaKind::Message => content::depends_on_names_alone(stanza),
+                StanzaKind::Presence => stanza.type_.is_none(),
+                StanzaKind::Iq => false,
+            };
+        by_its_form.then_some(PassedBefore {
+            snapshot: self.snapshot,
+            contact_changes,
+            pattern,
+            shape,
+            audited: judgement.audited,
+        })
     }
 
     fn rules<'p>(

@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use xmpp_edge_crds::{
     jid::DomainRange,
-    verdict::{Access, OwnIndex, PartnerIndex},
+    verdict::{Access, OwnIndex, PartnerIndex, Reason},
 };
 
 use super::{Policy, address::AddressEnds};
+use crate::xml::{rewrite::Shape, stanza::PatternNumber};
 
 /// Which [`Policy`] of the process it is: facts of another one say nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +75,19 @@ impl ResolvedPeople {
     fn are_of(&self, policy: &Policy) -> bool {
         self.snapshot == policy.snapshot
     }
+}
+
+/// What one [`Policy`] found of a message or an available presence between two people that passes. It holds for each
+/// stanza of the same pattern with the same text in both addresses, while no contact changes: nothing else of such
+/// a stanza is asked for, and nothing of it changes a contact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PassedBefore {
+    pub(super) snapshot: Snapshot,
+    /// [`Contacts::changes`](crate::contacts::Contacts::changes) when it was judged.
+    pub(super) contact_changes: u64,
+    pub(super) pattern: PatternNumber,
+    pub(super) shape: Shape,
+    pub(super) audited: Option<Reason>,
 }
 
 /// A stanza's pair, and what is known of its addresses, which name the two domains as the pair has them.

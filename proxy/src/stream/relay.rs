@@ -6,13 +6,16 @@
 
 use std::{sync::Arc, time::Instant};
 
-use xmpp_edge_crds::verdict::{Direction, Reason};
+use xmpp_edge_crds::{
+    jid::DomainRange,
+    verdict::{Direction, Reason},
+};
 
-use super::{ack_ping, carried::Carried, context::StreamContext, message_log};
+use super::{ack_ping, carried::Carried, context::StreamContext, message_log, seen_people::Seen};
 use crate::{
     config::ActiveConfig,
     negotiation::Side,
-    policy::{self, AddressedPair, Answer, Outcome, ResolvedPeople, Written},
+    policy::{self, AddressedPair, Answer, Outcome, PassedBefore, ResolvedPeople, Written},
     presence::tracker::NotedPresence,
     routing::{
         acknowledgement::{AckToken, AckTracker},
@@ -54,6 +57,21 @@ pub(super) struct Passing<'s> {
     pub(super) people: Option<ResolvedPeople>,
     /// That it is a presence, and was noted now.
     pub(super) presence: Option<NotedPresence>,
+    /// What holds for the next one like it.
+    pub(super) passed: Option<PassedBefore>,
+}
+
+/// What is known of a stanza's two addresses as they stand.
+#[derive(Clone, Copy)]
+pub(super) enum KnownAddresses<'k> {
+    /// They were seen before.
+    Seen(&'k Seen),
+    /// Their domains are written as the pair has them, and stand there.
+    Domains {
+        from: DomainRange,
+        to: DomainRange,
+    },
+    Nothing,
 }
 
 /// Whether the stanza answers a question of the edge itself, of this replica or another. It is taken, and not
@@ -104,31 +122,44 @@ impl Relay<'_> {
         }
     }
 
-    /// Judges a stanza of this pair; `written`: what is known of its addresses, if they have the two domains
-    /// as the pair has them; `noted`: a presence between the same addresses was. `None`: it was answered, or is
-    /// never answered, and is settled once that is done.
+    /// Judges a stanza of this pair. `None`: it was answered, or is never answered, and is settled once that is
+    /// done.
     pub(super) fn judge<'s>(
         &self,
         carried: &mut Carried,
         stanza: &'s Stanza<'_>,
-        (written, noted): (Option<Written>, Option<NotedPresence>),
+        addresses: KnownAddresses<'_>,
         owed: Owed<'_>,
     ) -> Option<Passing<'s>> {
         let Self {
             context, config, ..
         } = *self;
         let direction = self.direction();
-        if answers_the_edge(context, config, self.side, stanza) {
-            owed.settle();
-            return None;
-        }
-        let known = written.map(|written| AddressedPair {
-            facts: &carried.facts,
-            written,
-        });
-        let judgement = config
-            .policy
-            .judge(direction, stanza, known, &context.contacts);
+        let (policy, contacts) = (&config.policy, &context.contacts);
+        let again = match addresses {
+            KnownAddresses::Seen(Seen {
+                passed: Some(before),
+                ..
+            }) => policy.passes_again(before, stanza.pattern, &carried.facts, contacts),
+            _ => None,
+        };
+        let judgement = match again {
+            Some(again) => again,
+            None if answers_the_edge(context, config, self.side, stanza) => {
+                owed.settle();
+                return None;
+            }
+            None => {
+                let written = match addresses {
+                    KnownAddresses::Seen(seen) => Some(Written::People(seen.people)),
+                    KnownAddresses::Domains { from, to } => Some(Written::Domains { from, to }),
+                    KnownAddresses::Nothing => None,
+                };
+                let facts = &carried.facts;
+                let known = written.map(|written| AddressedPair { facts, written });
+                policy.judge(direction, stanza, known, contacts)
+            }
+        };
         let partner = judgement.partner.map(|(_, name)| name);
         if let Some(reason) = judgement.audited {
             let reason = reason.as_str();
@@ -154,13 +185,18 @@ impl Relay<'_> {
                         %error, user = %change.user.escape_debug(), "contact not recorded"
                     );
                 }
-                let readdressed = if written.is_some() && !carried.international {
+                let stands_as_it_is = !matches!(addresses, KnownAddresses::Nothing);
+                let readdressed = if stands_as_it_is && !carried.international {
                     None
                 } else {
                     let (hop, to) = (self.side.opposite(), &carried.pair.to);
                     policy::readdressed(stanza, context.peers.form(hop, to, self.now)).map(Box::new)
                 };
                 let goes = readdressed.as_deref().unwrap_or(stanza);
+                let noted = match addresses {
+                    KnownAddresses::Seen(seen) => seen.presence,
+                    KnownAddresses::Domains { .. } | KnownAddresses::Nothing => None,
+                };
                 let is_noted = || {
                     readdressed.is_none()
                         && goes.type_.is_none()
@@ -182,6 +218,7 @@ impl Relay<'_> {
                     readdressed,
                     people: judgement.people,
                     presence,
+                    passed: judgement.passed,
                 })
             }
             Outcome::Refuse(cause) | Outcome::Drop(cause) => {

@@ -8,7 +8,11 @@ use std::{cell::Cell, hash::BuildHasher};
 
 use foldhash::fast::RandomState;
 
-use crate::{policy::ResolvedPeople, presence::tracker::NotedPresence};
+use crate::{
+    policy::{PassedBefore, ResolvedPeople},
+    presence::tracker::NotedPresence,
+    same_bytes::are_same,
+};
 
 /// Most that are remembered.
 const PLACES: usize = 16;
@@ -24,9 +28,15 @@ pub(super) struct Seen {
     pub people: ResolvedPeople,
     /// The first was last seen available to the second.
     pub presence: Option<NotedPresence>,
+    /// What became of the last stanza between them that was judged.
+    pub passed: Option<PassedBefore>,
 }
 
-/// At most 4 KiB, which only a stream has on which people write.
+/// Where two people are remembered: until another is noted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SeenAt(u8);
+
+/// At most 6 KiB, which only a stream has on which people write.
 #[derive(Debug, Default)]
 pub(super) struct SeenPeople(Option<Box<Places>>);
 
@@ -49,20 +59,39 @@ struct SeenPlace {
 }
 
 impl SeenPeople {
-    /// What is remembered of these two addresses as they stand.
+    /// Where these two addresses are remembered, as they stand. Not what of them: to copy that costs more than to look.
     #[inline]
-    pub(super) fn find(&self, from: &str, to: &str) -> Option<Seen> {
+    pub(super) fn find(&self, from: &str, to: &str) -> Option<SeenAt> {
         let seen = self.0.as_deref()?;
         // People write several times in a row.
-        let last = &seen.places[usize::from(seen.last.get())];
-        if last.is_of(from, to) {
-            return last.seen;
+        let last = seen.last.get();
+        if seen.places[usize::from(last)].is_of(from, to) {
+            return Some(SeenAt(last));
         }
         let (at, _) = seen.place_of(from, to);
-        let place = &seen.places[at];
-        let found = place.seen.filter(|_| place.is_of(from, to))?;
-        seen.last.set(u8::try_from(at).unwrap_or_default());
-        Some(found)
+        if !seen.places[at].is_of(from, to) {
+            return None;
+        }
+        let at = u8::try_from(at).unwrap_or_default();
+        seen.last.set(at);
+        Some(SeenAt(at))
+    }
+
+    /// What is remembered there.
+    #[inline]
+    pub(super) fn at(&self, at: SeenAt) -> Option<&Seen> {
+        self.0
+            .as_deref()?
+            .places
+            .get(usize::from(at.0))?
+            .seen
+            .as_ref()
+    }
+
+    #[inline]
+    pub(super) fn at_mut(&mut self, at: SeenAt) -> Option<&mut Seen> {
+        let places = &mut self.0.as_deref_mut()?.places;
+        places.get_mut(usize::from(at.0))?.seen.as_mut()
     }
 
     /// They are remembered once they are seen twice, nobody else of their place in between.
@@ -86,20 +115,6 @@ impl SeenPeople {
         let (first, second) = place.text[..length].split_at_mut(from.len());
         first.copy_from_slice(from.as_bytes());
         second.copy_from_slice(to.as_bytes());
-    }
-
-    /// A presence from one to the other was noted: remembered where they are.
-    pub(super) fn note_presence(&mut self, from: &str, to: &str, noted: NotedPresence) {
-        let Some(seen) = self.0.as_deref_mut() else {
-            return;
-        };
-        let (at, _) = seen.place_of(from, to);
-        let place = &mut seen.places[at];
-        if place.is_of(from, to)
-            && let Some(seen) = &mut place.seen
-        {
-            seen.presence = Some(noted);
-        }
     }
 
     #[cfg(test)]
@@ -127,8 +142,9 @@ impl Places {
 impl SeenPlace {
     #[inline]
     fn is_of(&self, from: &str, to: &str) -> bool {
+        // Of nobody where nobody is remembered: no address is empty.
         let (written_from, written_to) = self.text[..self.length.into()].split_at(self.from.into());
-        written_from == from.as_bytes() && written_to == to.as_bytes()
+        are_same(written_from, from.as_bytes()) && are_same(written_to, to.as_bytes())
     }
 }
 

@@ -1,6 +1,10 @@
 //! One complete stanza as it lies in the read buffer: borrowed, no tree.
 
-use std::borrow::Cow;
+use std::{
+    borrow::Cow,
+    num::NonZeroU64,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 /// The three stanzas of RFC 6120 section 8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -31,6 +35,19 @@ impl StanzaKind {
     }
 }
 
+/// How a stanza is written: no two patterns of the process have the same number. Stanzas of one have kind, `type`
+/// and form in common, and the names and namespaces of their children.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PatternNumber(NonZeroU64);
+
+impl PatternNumber {
+    pub(crate) fn next() -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        let before = LAST.fetch_add(1, Ordering::Relaxed);
+        Self(NonZeroU64::MIN.saturating_add(before))
+    }
+}
+
 /// A stanza in namespace `jabber:server`, well-formed and within limits.
 ///
 /// Attribute values are what the XML means: references resolved (borrowed where there were none,
@@ -47,6 +64,8 @@ pub struct Stanza<'a> {
     /// Length of the stanza's start tag, `>` included (the whole stanza where it is `<…/>`).
     pub start_tag: usize,
     pub form: Form,
+    /// The pattern that it was read by, if one was.
+    pub pattern: Option<PatternNumber>,
     /// Elements directly inside the stanza, in order, all of them.
     pub children: &'a [Child],
 }

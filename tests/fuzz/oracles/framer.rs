@@ -70,7 +70,12 @@ impl Kept {
             Item::Whitespace { len } => Self::Whitespace(*len),
             Item::Header { header, .. } => Self::Header(StreamHeader::clone(header)),
             Item::Close { .. } => Self::Close,
-            Item::Stanza(stanza) => Self::Element(format!("{stanza:?}"), stanza.bytes().to_vec()),
+            Item::Stanza(stanza) => {
+                // Each scanner numbers its own.
+                let mut unnumbered = stanza.clone();
+                unnumbered.pattern = None;
+                Self::Element(format!("{unnumbered:?}"), stanza.bytes().to_vec())
+            }
             Item::Other(other) => Self::Element(format!("{other:?}"), other.bytes.to_vec()),
             Item::Skipped { len } => Self::Faulty(*len, None),
             Item::Faulty { len, stanza } => Self::Faulty(*len, Some(Ok(stanza.clone()))),

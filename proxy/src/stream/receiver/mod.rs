@@ -12,8 +12,7 @@ use xmpp_edge_crds::{
 use crate::{
     config::ActiveConfig,
     negotiation::Side,
-    policy::{self, Written},
-    presence::tracker::NotedPresence,
+    policy,
     routing::{
         batch::BatchBuilder,
         failure::{Failure, FailureKind},
@@ -23,8 +22,8 @@ use crate::{
         acknowledger::Acknowledger,
         carried::{Carried, add_to},
         context::StreamContext,
-        relay::{Owed, Relay},
-        seen_people::{Seen, SeenPeople},
+        relay::{KnownAddresses, Owed, Relay},
+        seen_people::{Seen, SeenAt, SeenPeople},
     },
     telemetry::{
         log_limiter::limited,
@@ -43,14 +42,12 @@ pub enum Taken {
     Stray,
 }
 
-/// Whose stanza it is.
-struct Addressed {
-    /// Its pair, among those that are carried.
-    index: usize,
-    /// What is known of its addresses, if its two domains are written as the pair has them.
-    written: Option<Written>,
-    /// That its sender was last seen available to whom it is for.
-    presence: Option<NotedPresence>,
+/// What of a stanza's addresses is known, as [`KnownAddresses`] has it.
+#[derive(Clone, Copy)]
+enum FoundAddresses {
+    Seen(SeenAt),
+    Domains { from: DomainRange, to: DomainRange },
+    Nothing,
 }
 
 /// Of so many stanzas of a stream one is measured, the first included.
@@ -132,12 +129,7 @@ impl Receiver {
         let (Some(from), Some(to)) = (&stanza.from, &stanza.to) else {
             return Taken::Stray;
         };
-        let Some(Addressed {
-            index,
-            written,
-            presence,
-        }) = self.carried_index(from, to, stanza.type_.as_deref())
-        else {
+        let Some((index, found)) = self.carried_index(from, to, stanza.type_.as_deref()) else {
             return Taken::Stray;
         };
         let follows = index == self.current && !self.builder.is_empty();
@@ -190,7 +182,15 @@ impl Receiver {
             relay.answer_failure(carried, stanza, &failure, owed);
             return Taken::Yes;
         }
-        let Some(passing) = relay.judge(carried, stanza, (written, presence), owed) else {
+        let known = match found {
+            FoundAddresses::Seen(at) => match self.people.at(at) {
+                Some(seen) => KnownAddresses::Seen(seen),
+                None => KnownAddresses::Nothing,
+            },
+            FoundAddresses::Domains { from, to } => KnownAddresses::Domains { from, to },
+            FoundAddresses::Nothing => KnownAddresses::Nothing,
+        };
+        let Some(passing) = relay.judge(carried, stanza, known, owed) else {
             // Its answer may have taken what there was.
             self.room = 0;
             return Taken::Yes;
@@ -200,10 +200,15 @@ impl Receiver {
                 pair: index,
                 people,
                 presence: passing.presence,
+                passed: passing.passed,
             };
             self.people.note(from, to, seen);
-        } else if let Some(noted) = passing.presence {
-            self.people.note_presence(from, to, noted);
+        } else if let FoundAddresses::Seen(at) = found
+            && (passing.presence.is_some() || passing.passed.is_some())
+            && let Some(seen) = self.people.at_mut(at)
+        {
+            seen.presence = passing.presence.or(seen.presence);
+            seen.passed = passing.passed.or(seen.passed);
         }
         if index != self.current || !self.builder.continues_with(number) {
             self.flush(context, now);
@@ -252,7 +257,7 @@ impl Receiver {
         let (Some(from), Some(to)) = (start.from, start.to) else {
             return false;
         };
-        let Some(Addressed { index, .. }) = self.carried_index(from, to, start.type_) else {
+        let Some((index, _)) = self.carried_index(from, to, start.type_) else {
             return false;
         };
         let cause = policy::Cause::Faulty(stanza.error);
@@ -472,30 +477,25 @@ impl Receiver {
     }
 
     /// Which pair it is: the one of the last stanza in the common case, compared as it stands.
-    fn carried_index(&self, from: &str, to: &str, type_: Option<&str>) -> Option<Addressed> {
+    fn carried_index(
+        &self,
+        from: &str,
+        to: &str,
+        type_: Option<&str>,
+    ) -> Option<(usize, FoundAddresses)> {
         let is_error = type_ == Some("error");
         let may_carry = |carried: &Carried| is_error || !carried.errors_only;
-        if let Some(seen) = self.people.find(from, to)
-            && self.carried.get(seen.pair).is_some_and(may_carry)
+        if let Some(at) = self.people.find(from, to)
+            && let Some(index) = self.people.at(at).map(|seen| seen.pair)
+            && self.carried.get(index).is_some_and(may_carry)
         {
-            return Some(Addressed {
-                index: seen.pair,
-                written: Some(Written::People(seen.people)),
-                presence: seen.presence,
-            });
+            return Some((index, FoundAddresses::Seen(at)));
         }
         let ends = (DomainRange::of(from), DomainRange::of(to));
-        let of = |index, written| {
-            Some(Addressed {
-                index,
-                written,
-                presence: None,
-            })
-        };
-        let written = Some(Written::Domains {
+        let found = FoundAddresses::Domains {
             from: ends.0,
             to: ends.1,
-        });
+        };
         let (from, to) = (ends.0.domain(from), ends.1.domain(to));
         let is = |carried: &Carried| {
             carried.pair.from.as_str() == from
@@ -503,10 +503,10 @@ impl Receiver {
                 && may_carry(carried)
         };
         if self.carried.get(self.current).is_some_and(is) {
-            return of(self.current, written);
+            return Some((self.current, found));
         }
         if let Some(index) = self.carried.iter().position(is) {
-            return of(index, written);
+            return Some((index, found));
         }
         let (from, to) = (canonical(from)?, canonical(to)?);
         let index = self.carried.iter().position(|carried| {
@@ -514,7 +514,7 @@ impl Receiver {
                 && carried.pair.to.as_str() == to
                 && may_carry(carried)
         })?;
-        of(index, None)
+        Some((index, FoundAddresses::Nothing))
     }
 }
 

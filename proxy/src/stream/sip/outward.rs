@@ -10,7 +10,10 @@ use crate::{
     negotiation::{Pair, Side},
     routing::{acknowledgement::AckTracker, batch::BatchBuilder},
     sip::turns::TwoPeople,
-    stream::{carried::Carried, relay::Owed},
+    stream::{
+        carried::Carried,
+        relay::{KnownAddresses, Owed},
+    },
     xml::Element,
 };
 
@@ -81,7 +84,10 @@ impl Outward {
         }
         carried.count(&stanza);
         let owed = Owed { tracker, number: 0 };
-        let Some(passing) = moment.relay().judge(carried, &stanza, (None, None), owed) else {
+        let Some(passing) = moment
+            .relay()
+            .judge(carried, &stanza, KnownAddresses::Nothing, owed)
+        else {
             return OutwardOutcome::Answered;
         };
         let mut builder = BatchBuilder::default();

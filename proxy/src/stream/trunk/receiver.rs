@@ -9,7 +9,7 @@ use xmpp_edge_crds::jid::DomainRange;
 
 use crate::{
     negotiation::Side,
-    policy::{self, Written},
+    policy,
     routing::{
         acknowledgement::AckTracker,
         batch::BatchBuilder,
@@ -20,7 +20,7 @@ use crate::{
     stream::{
         carried::Carried,
         receiver::canonical,
-        relay::{Owed, Relay},
+        relay::{KnownAddresses, Owed, Relay},
     },
     trunk::{
         PairNumber,
@@ -66,7 +66,7 @@ impl TrunkReceiver {
         expected: usize,
     ) -> Result<(), TrunkFault> {
         let addresses = (stanza.from.as_deref(), stanza.to.as_deref());
-        let Some((pair, number, written)) = taken(trunk, addresses)? else {
+        let Some((pair, number, addresses)) = taken(trunk, addresses)? else {
             return Ok(());
         };
         self.stanzas += 1;
@@ -102,7 +102,7 @@ impl TrunkReceiver {
                 return Ok(());
             }
         }
-        let Some(passing) = relay.judge(carried, stanza, (written, None), owed) else {
+        let Some(passing) = relay.judge(carried, stanza, addresses, owed) else {
             return Ok(());
         };
         let follows = self.collecting.as_ref().is_some_and(|own| own.pair == pair)
@@ -213,32 +213,31 @@ fn no_answer(carried: &Carried, relay: &Relay<'_>, owed: Owed<'_>) {
     owed.settle();
 }
 
-/// Where the two domains of a stanza stand in its addresses.
-/// The pair of a stanza that is taken, its number there, and what is known of its addresses, if its domains
-/// are written as the pair has them. `None`: it is not taken, and its sender has it still.
-fn taken(
+/// The pair of a stanza that is taken, its number there, and what is known of its addresses. `None`: it is not
+/// taken, and its sender has it still.
+fn taken<'k>(
     trunk: &mut Trunk<TrunkPair>,
     addresses: (Option<&str>, Option<&str>),
-) -> Result<Option<(PairNumber, u64, Option<Written>)>, TrunkFault> {
+) -> Result<Option<(PairNumber, u64, KnownAddresses<'k>)>, TrunkFault> {
     let (Some(from), Some(to)) = addresses else {
         return Err(TrunkFault::StanzaWithoutPair);
     };
     let ends = (DomainRange::of(from), DomainRange::of(to));
-    let written = Written::Domains {
+    let written = KnownAddresses::Domains {
         from: ends.0,
         to: ends.1,
     };
     let (from, to) = (ends.0.domain(from), ends.1.domain(to));
-    let (stanza, written) = match trunk.stanza(from, to) {
+    let (stanza, known) = match trunk.stanza(from, to) {
         Err(TrunkFault::StanzaWithoutPair) => {
             let spelled = canonical(from).zip(canonical(to));
             let (from, to) = spelled.ok_or(TrunkFault::StanzaWithoutPair)?;
-            (trunk.stanza(&from, &to)?, None)
+            (trunk.stanza(&from, &to)?, KnownAddresses::Nothing)
         }
-        stanza => (stanza?, Some(written)),
+        stanza => (stanza?, written),
     };
     Ok(match stanza {
-        TrunkStanza::Taken { pair, number } => Some((pair, number, written)),
+        TrunkStanza::Taken { pair, number } => Some((pair, number, known)),
         TrunkStanza::NotTaken => None,
     })
 }

@@ -31,7 +31,7 @@ use self::{
 };
 use super::{
     Limits, StreamHeader, XmlError, header,
-    stanza::{Child, Form, Stanza},
+    stanza::{Child, Form, PatternNumber, Stanza},
 };
 
 /// What comes next in a stream. The first `len()` bytes of the buffer are taken by it.
@@ -210,14 +210,14 @@ impl Scanner {
                 .skip_on(buf)
                 .inspect_err(|error| self.failed = Some(*error));
         }
-        if let Some(found) = self.by_pattern(buf) {
-            return Ok(Some(self.item(buf, found)));
+        if let Some((found, pattern)) = self.by_pattern(buf) {
+            return Ok(Some(self.item(buf, found, Some(pattern))));
         }
         match self.advance(buf) {
             Ok(None) => Ok(None),
             Ok(Some(found)) => {
                 self.learn(buf, found);
-                Ok(Some(self.item(buf, found)))
+                Ok(Some(self.item(buf, found, None)))
             }
             Err(error) => match self.way_past(buf, error) {
                 Some(skip) => {
@@ -237,7 +237,7 @@ impl Scanner {
 
     /// The stanza at the start of `buf`, where it fits a pattern.
     #[inline]
-    fn by_pattern(&mut self, buf: &[u8]) -> Option<Found> {
+    fn by_pattern(&mut self, buf: &[u8]) -> Option<(Found, PatternNumber)> {
         let patterns = self.patterns.as_deref_mut()?;
         let is_start = self.at == 0 && matches!(self.lex, Lex::Between);
         if !is_start || self.phase != ScanPhase::Stream || buf.first() != Some(&b'<') {
@@ -247,9 +247,10 @@ impl Scanner {
         self.scope.clear();
         let prefixes = &mut self.scope.header_prefixes;
         let into = (&mut self.top, &mut self.children, prefixes);
-        let found = Found::Element(patterns.find(window, into)?);
+        let (len, pattern) = patterns.find(window, into)?;
+        let found = Found::Element(len);
         debug_assert!(self.confirms(buf, found), "the pass finds the same");
-        Some(found)
+        Some((found, pattern))
     }
 
     /// Whether the pass finds the same of the stanza.
@@ -307,7 +308,12 @@ impl Scanner {
     }
 
     #[inline]
-    fn item<'a>(&'a mut self, buf: &'a [u8], found: Found) -> Item<'a> {
+    fn item<'a>(
+        &'a mut self,
+        buf: &'a [u8],
+        found: Found,
+        pattern: Option<PatternNumber>,
+    ) -> Item<'a> {
         self.at = 0;
         self.lex = Lex::Between;
         match found {
@@ -342,6 +348,7 @@ impl Scanner {
                         header_prefixes: self.scope.header_prefixes,
                         ..top.form
                     },
+                    pattern,
                     children: &self.children,
                 })
             }

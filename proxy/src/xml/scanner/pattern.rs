@@ -9,9 +9,12 @@ use super::{
     scope::Name,
     span::Span,
 };
-use crate::xml::{
-    header::is_ill_language,
-    stanza::{Child, ChildNamespace},
+use crate::{
+    same_bytes::begins_with,
+    xml::{
+        header::is_ill_language,
+        stanza::{Child, ChildNamespace, PatternNumber},
+    },
 };
 
 /// Most bytes that are fixed.
@@ -26,6 +29,7 @@ const MOST_CHILDREN: usize = 8;
 /// How stanzas are written that are written alike.
 #[derive(Debug)]
 pub(super) struct StanzaPattern {
+    number: PatternNumber,
     /// The pieces, one behind the other.
     fixed: Box<[u8]>,
     /// Where each piece but the last ends in `fixed`, and what may follow it.
@@ -132,6 +136,7 @@ impl StanzaPattern {
             })
             .collect();
         let pattern = Self {
+            number: PatternNumber::next(),
             top: Top {
                 name: Span::default(),
                 // Asked of other elements alone.
@@ -146,6 +151,10 @@ impl StanzaPattern {
             gaps: layout.gaps,
         };
         Some(pattern).filter(|pattern| pattern.gives(stanza, (top, found, header_prefixes)))
+    }
+
+    pub(super) fn number(&self) -> PatternNumber {
+        self.number
     }
 
     /// Whether `window`, all that may belong to the stanza, begins with one that fits, and what it comes to.
@@ -352,7 +361,7 @@ impl Layout {
 #[inline]
 fn misses(window: &[u8], at: usize, piece: &[u8]) -> Option<Fit> {
     let rest = window.get(at..).unwrap_or_default();
-    if rest.starts_with(piece) {
+    if begins_with(rest, piece) {
         None
     } else if piece.starts_with(rest) {
         Some(Fit::CutOff)

@@ -6,7 +6,7 @@ use super::{
     parts::Top,
     pattern::{Fit, Fitted, StanzaPattern},
 };
-use crate::xml::stanza::Child;
+use crate::xml::stanza::{Child, PatternNumber};
 
 /// Most patterns kept: about 1 KiB each.
 const MOST_KEPT: usize = 4;
@@ -63,14 +63,14 @@ impl Default for Patterns {
 }
 
 impl Patterns {
-    /// The length of the stanza at the start of `window`, all that may belong to it, where it fits one of them;
-    /// the rest then has what it comes to.
+    /// The length of the stanza at the start of `window`, all that may belong to it, where it fits one of them, and
+    /// which; the rest then has what it comes to.
     #[inline]
     pub(super) fn find(
         &mut self,
         window: &[u8],
         (top, children, header_prefixes): (&mut Top, &mut Vec<Child>, &mut u64),
-    ) -> Option<usize> {
+    ) -> Option<(usize, PatternNumber)> {
         if self.balance < 0 {
             self.passed_over += 1;
             if self.passed_over < RARELY {
@@ -89,11 +89,12 @@ impl Patterns {
             match kept.pattern.fit(window, into) {
                 Fit::Whole(len) => {
                     kept.fitted = kept.fitted.saturating_add(1);
+                    let number = kept.pattern.number();
                     self.balance = (self.balance + FITTED).min(MOST_FOR);
                     if index > 0 && self.kept[index].fitted > self.kept[index - 1].fitted {
                         self.kept.swap(index, index - 1);
                     }
-                    return Some(len);
+                    return Some((len, number));
                 }
                 Fit::CutOff => is_cut_off = true,
                 Fit::Other => {}

@@ -73,6 +73,7 @@ const MISTAKES: &[(&str, &[&str])] = &[
     ),
     ("--set-json=sidecars.chat=[]", &["sidecars/chat"]),
     ("--set=sidecars.chat={Org}", &["sidecars/chat/0"]),
+    ("--set=sidecars.chat={edge/org/x}", &["sidecars/chat/0"]),
     (
         "--set-json=allowedDomains.chat=[]",
         &["allowedDomains/chat"],

@@ -134,7 +134,7 @@ fn rows() -> Vec<Row> {
                 "--set=dns.ownerId=west",
                 "--set=dns.allowedServers={ns.example.org,192.0.2.53:5353}",
                 "--set=allowedDomains.chat={example.org,example.com}",
-                "--set=sidecars.servers={org,lab}",
+                "--set=sidecars.servers={chat/org,lab}",
             ],
             DEPLOYMENT,
             of_container("/args"),
@@ -145,8 +145,15 @@ fn rows() -> Vec<Row> {
                 "--watch-namespace=chat",
                 "--watch-namespace=club",
                 "--allowed-domains=chat=example.org,example.com",
-                "--sidecar-namespace=servers=org,lab",
+                "--sidecar-namespace=servers=chat/org,lab",
             ]),
+        ),
+        // Of two tenants' gateways of one name there is one Secret.
+        (
+            &["--set=sidecars.servers={chat/org,club/org,lab}"],
+            "Role/xmpp-edge-sidecars",
+            "/rules/1/resourceNames",
+            json!(["xmpp-edge-sidecar-org", "xmpp-edge-sidecar-lab"]),
         ),
         (
             &["--set=clusterWide=true"],

@@ -466,7 +466,7 @@ pub struct PoolContacts {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct EmbeddedContacts {
-    /// Size of the volume. Defaults to 1Gi.
+    /// Size of the volume. A volume never shrinks: one that is larger stays. Defaults to 1Gi.
     #[schemars(schema_with = "fields::storage_size")]
     pub size: String,
     /// StorageClass of the volume. Defaults to the cluster's default one, which must exist then.

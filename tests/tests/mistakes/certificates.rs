@@ -279,6 +279,10 @@ fn what_cert_manager_says_is_listed() {
         ),
         failed("Denied"),
         failed("Failed"),
+        Progress::Failed {
+            reason: words("Failed"),
+            message: words("the common_name field is required"),
+        },
     ];
     let names = NAMES.map(|name| DomainName::parse(name).unwrap());
     let wanted = CertificateSpec {

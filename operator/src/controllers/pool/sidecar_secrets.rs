@@ -107,7 +107,7 @@ impl SidecarNamespaces {
     pub fn useless(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().flat_map(|(namespace, gateways)| {
             let useless = gateways.iter().filter(|it| it.pools_in.is_none());
-            useless.map(|it| (namespace.as_str(), it.gateway.as_str()))
+            useless.map(move |it| (namespace.as_str(), it.gateway.as_str()))
         })
     }
 

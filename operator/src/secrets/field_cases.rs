@@ -182,7 +182,7 @@ fn k4_files_of_windows_and_odd_blocks_are_read_or_named_with_the_line() {
 
 /// What a search for "self-signed certificate" leads to.
 #[test]
-fn k4_a_certificate_of_openssl_req_is_told_how_it_is_made_to_be_one_for_a_server() {
+fn a_certificate_of_openssl_req_is_told_how_it_is_made_to_be_one_for_a_server() {
     let now = Timestamp::now();
     let made = |more: &[&str]| {
         let arguments = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes \

@@ -1,7 +1,7 @@
 //! The vocabulary that control plane and data plane share.
 //!
 //! Without the `kinds` feature this crate knows nothing of Kubernetes: domain names, JIDs, the
-//! negotiation rule, access verdicts, the reader of PEM and two documents, [`edge_config::EdgeConfig`] and
+//! negotiation rule, access verdicts, the reader of PEM, what may stand in a line and two documents, [`edge_config::EdgeConfig`] and
 //! [`sidecar_config::SidecarConfig`]. With it, the three kinds of group `xmpp-edge.dev`. It must never know clients or sockets.
 
 #![cfg_attr(
@@ -19,6 +19,7 @@ pub mod egress;
 pub mod jid;
 #[cfg(feature = "kinds")]
 pub mod kinds;
+pub mod line;
 pub mod negotiation;
 pub mod partner_type;
 pub mod pem;

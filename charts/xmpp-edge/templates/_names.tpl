@@ -3,13 +3,16 @@
 {{- end -}}
 
 {{- define "xmpp-edge.fullname" -}}
-{{- if .Values.fullnameOverride -}}
-{{- .Values.fullnameOverride | trunc 50 | trimSuffix "-" -}}
-{{- else if contains (include "xmpp-edge.name" .) .Release.Name -}}
-{{- .Release.Name | trunc 50 | trimSuffix "-" -}}
-{{- else -}}
-{{- printf "%s-%s" .Release.Name (include "xmpp-edge.name" .) | trunc 50 | trimSuffix "-" -}}
+{{- $name := .Values.fullnameOverride -}}
+{{- if not $name -}}
+{{- $name = .Release.Name -}}
+{{- if not (contains (include "xmpp-edge.name" .) $name) -}}
+{{- $name = printf "%s-%s" $name (include "xmpp-edge.name" .) -}}
 {{- end -}}
+{{- end -}}
+{{- /* A release may have a dot in its name and a digit first; a Service, which is called after it, may not. */ -}}
+{{- $name = regexReplaceAll "^([0-9])" (replace "." "-" $name) "x${1}" -}}
+{{- regexReplaceAll "-+$" (trunc 50 $name) "" -}}
 {{- end -}}
 
 {{/* What selects the pods of a component: (list root component). */}}
@@ -74,19 +77,21 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
 {{- include "xmpp-edge.reference" (list (include "xmpp-edge.registry" .) $image.repository (default .Chart.AppVersion $image.tag) $image.digest) -}}
 {{- end -}}
 
-{{/* The proxies' image: what it does not say is as with the operator's. */}}
+{{/* The proxies' image: what it does not say is as with the operator's, but a digest, which is of one image. */}}
 {{- define "xmpp-edge.proxyImage" -}}
 {{- $proxy := .Values.proxyImage -}}
 {{- $registry := default (include "xmpp-edge.registry" .) $proxy.registry -}}
 {{- $beside := regexReplaceAll "[^/]+$" .Values.image.repository "xmpp-edge-proxy" -}}
-{{- $tag := default (default .Chart.AppVersion .Values.image.tag) $proxy.tag -}}
+{{- $tag := default (default .Chart.AppVersion (regexReplaceAll "@.*$" (default "" .Values.image.tag) "")) $proxy.tag -}}
 {{- include "xmpp-edge.reference" (list $registry (default $beside $proxy.repository) $tag $proxy.digest) -}}
 {{- end -}}
 
 {{/* Names of pull Secrets, those of the chart before the global ones, as a JSON list of objects. */}}
 {{- define "xmpp-edge.pullSecrets" -}}
 {{- $all := list -}}
-{{- range concat (.Values.imagePullSecrets | default list) ((.Values.global | default dict).imagePullSecrets | default list) -}}
+{{- $shared := (.Values.global | default dict).imagePullSecrets | default list -}}
+{{- if kindIs "string" $shared -}}{{- $shared = list $shared -}}{{- end -}}
+{{- range concat (.Values.imagePullSecrets | default list) $shared -}}
 {{- if kindIs "string" . -}}{{- $all = append $all (dict "name" .) -}}{{- else -}}{{- $all = append $all . -}}{{- end -}}
 {{- end -}}
 {{- uniq $all | toJson -}}

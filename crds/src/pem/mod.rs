@@ -189,6 +189,16 @@ pub fn certificates(text: impl AsRef<[u8]>) -> Result<Vec<CertificateDer<'static
     Ok(found)
 }
 
+/// A key as the form that it has: labels are written by hand, and some tools write one for all forms.
+fn as_held(mut key: PrivateKeyDer<'static>) -> PrivateKeyDer<'static> {
+    let held = PrivateKeyDer::try_from(key.secret_der());
+    let Some(held) = held.ok().map(|held| held.clone_key()) else {
+        return key;
+    };
+    zeroize::Zeroize::zeroize(&mut key);
+    held
+}
+
 /// The one private key of a text: PKCS #8, PKCS #1 or SEC 1, not encrypted. Certificates and key
 /// parameters may stand beside it.
 ///
@@ -212,7 +222,7 @@ pub fn private_key(text: impl AsRef<[u8]>) -> Result<PrivateKeyDer<'static>, Pem
                 }
                 let key = PrivateKeyDer::from_pem_slice(block.canonical().as_bytes())
                     .map_err(|_| block.contents())?;
-                found = Some((block.line, key));
+                found = Some((block.line, as_held(key)));
             }
             Label::Other(remedy) if block.label.ends_with("KEY") => {
                 return Err(block.refused(remedy));

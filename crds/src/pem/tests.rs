@@ -324,6 +324,31 @@ fn k4_a_key_is_read_or_refused_for_what_it_is() {
     }
 }
 
+/// PKCS #8 (RFC 5958), PKCS #1 (RFC 8017) and SEC 1 (RFC 5915), as far as they are told apart.
+#[test]
+fn k4_a_key_is_what_it_holds_whatever_its_label_says() {
+    type IsForm = fn(&PrivateKeyDer<'_>) -> bool;
+    let forms: [(&[u8], IsForm); 3] = [
+        (&[0x30, 5, 2, 1, 0, 0x30, 0], |it| {
+            matches!(it, PrivateKeyDer::Pkcs8(_))
+        }),
+        (&[0x30, 6, 2, 1, 0, 2, 1, 5], |it| {
+            matches!(it, PrivateKeyDer::Pkcs1(_))
+        }),
+        (&[0x30, 6, 2, 1, 1, 4, 1, 7], |it| {
+            matches!(it, PrivateKeyDer::Sec1(_))
+        }),
+    ];
+    for (der, is_form) in forms {
+        for label in ["PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY"] {
+            let body = STANDARD.encode(der);
+            let text = format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n");
+            let key = private_key(&text).unwrap();
+            assert!(is_form(&key) && key.secret_der() == der, "{label} {der:?}");
+        }
+    }
+}
+
 proptest! {
     /// However blocks are put together, each is read, in order.
     #[test]

@@ -4,6 +4,7 @@ use super::{MAX_BYTES, MAX_NAME, RESERVED, VERSION};
 use crate::{
     domain::{DomainError, DomainName},
     edge_config::{HostPortError, Version},
+    line::steers,
     negotiation::NegotiationError,
 };
 
@@ -79,7 +80,7 @@ pub enum FieldFault {
 impl SidecarConfigFault {
     /// A JSON reader's words name line and column, and quote what stands there.
     pub(super) fn json(cause: &serde_json::Error) -> Self {
-        let said = cause.to_string().replace(char::is_control, " ");
+        let said = cause.to_string().replace(steers, " ");
         if said.chars().count() <= MAX_CAUSE {
             return Self::Json(said);
         }

@@ -249,6 +249,15 @@ fn a_server_whose_authority_is_given_is_not_taken_by_dialback() {
     assert_eq!(fault, fault_of("server.negotiation", expected));
 }
 
+/// It goes into the log as it stands there.
+#[test]
+fn a_word_that_steers_a_line_is_quoted_without_what_does() {
+    let mut document: Value = serde_json::from_str(GOLDEN).unwrap();
+    document["server"]["negotiation"]["tls"] = json!("a\u{202e}b\u{1b}c");
+    let said = parse(&document).unwrap_err().to_string();
+    assert!(said.contains("`a b c`"), "{said}");
+}
+
 #[test]
 fn what_is_no_document_is_told_as_such() {
     let cut = &GOLDEN.as_bytes()[..GOLDEN.len() / 2];

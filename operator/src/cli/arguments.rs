@@ -124,9 +124,9 @@ pub(super) struct Run {
     /// repeatable. Without any, pools may name all.
     #[arg(long, value_name = "HOST[:PORT]", value_parser = allowed_dns_server)]
     pub(super) allowed_dns_server: Vec<HostPort>,
-    /// Namespace that Secrets of sidecars may be written into beside those of pools, with the names of the
-    /// gateways; may be given again.
-    #[arg(long, value_name = "NS=GATEWAY,...")]
+    /// Namespace that Secrets of sidecars may be written into beside those of pools, with the gateways and the
+    /// namespaces of their pools; may be given again. A gateway without: of the only namespace watched.
+    #[arg(long, value_name = "NS=POOLS/GATEWAY,...")]
     pub(super) sidecar_namespace: Vec<SidecarNamespace>,
 }
 

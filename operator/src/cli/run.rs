@@ -95,7 +95,7 @@ fn client(
 ///
 /// # Errors
 /// [`RunError`]; an API server that does not answer is waited for.
-pub async fn run(options: RunOptions, stop: CancellationToken) -> Result<(), RunError> {
+pub async fn run(mut options: RunOptions, stop: CancellationToken) -> Result<(), RunError> {
     let config = Config::infer().await?;
     let namespace = config.default_namespace.clone();
     let metrics = Arc::new(Metrics::default());
@@ -105,6 +105,7 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> Result<(), Run
     let scope = scope(&options, &namespace);
     let identity = identity();
     tracing::info!(identity, namespace, watches = %scope, "starting");
+    consent_to_sidecars(&mut options.settings, &scope);
 
     let listener = server::bind(options.admin_listen).await;
     let listener = listener.map_err(|source| RunError::Listen {
@@ -264,6 +265,19 @@ fn scope(options: &RunOptions, own: &str) -> Scope {
     } else {
         Scope::Namespaces(options.watch_namespaces.clone())
     }
+}
+
+/// Completes `--sidecar-namespace` by what is watched, and tells of what allows nothing.
+fn consent_to_sidecars(settings: &mut OperatorConfig, scope: &Scope) {
+    let given = std::mem::take(&mut settings.sidecar_namespaces);
+    let allowed = given.where_watched(scope.only());
+    for (namespace, gateway) in allowed.useless() {
+        tracing::warn!(
+            namespace, gateway, watches = %scope,
+            "--sidecar-namespace names a gateway without the namespace of its pools, and more than one namespace is watched, so that no Secret is written: write {namespace}=POOLS/{gateway} (chart value sidecars)"
+        );
+    }
+    settings.sidecar_namespaces = allowed;
 }
 
 /// Of this process alone: the pod's name, and something that a restart of it does not have.

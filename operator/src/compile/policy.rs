@@ -200,9 +200,10 @@ fn granted(object: &ExternalAccessPolicy, world: &NamespaceInputs) -> Result<Gra
         let list = world.config_map_text(&at, reference)?;
         for (line, text) in list.lines().enumerate() {
             let text = text.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
+            let text = strip_quotes(text);
             // As Lync has it (SipAddress): what follows is the same user's JID.
             let text = strip_sip(text);
-            if text.is_empty() || text.starts_with('#') {
+            if text.starts_with('#') || is_head(text) {
                 continue;
             }
             grant(text, &|| {
@@ -219,6 +220,17 @@ fn granted(object: &ExternalAccessPolicy, world: &NamespaceInputs) -> Result<Gra
         users: users.into_iter().collect(),
         domains: domains.into_iter().collect(),
     })
+}
+
+/// A field of a file of comma-separated values (RFC 4180), of which a list of users has one a line.
+fn strip_quotes(text: &str) -> &str {
+    let within = text.strip_prefix('"').and_then(|it| it.strip_suffix('"'));
+    within.map_or(text, str::trim)
+}
+
+/// Whether a line is empty, or what PowerShell puts above a list: the property's name and, in a table, a rule.
+fn is_head(text: &str) -> bool {
+    text.eq_ignore_ascii_case("SipAddress") || text.bytes().all(|byte| byte == b'-')
 }
 
 /// A user's address without the scheme that Lync's lists put before it.

@@ -7,9 +7,9 @@ use std::{
 };
 
 use tokio::{net::lookup_host, time::timeout};
-use xmpp_edge_crds::kinds::PoolSpec;
+use xmpp_edge_crds::{edge_config::Settings, kinds::PoolSpec};
 
-use super::wanted::Addresses;
+use super::wanted::{Addresses, PendingAddress};
 
 /// How long what a host name resolved to is used.
 const FRESH: Duration = Duration::from_secs(60);
@@ -52,11 +52,16 @@ impl LoadBalancer {
                 Ingress::HostName(name) => names.push(name.clone()),
             }
         }
+        let fqdn = spec.access_edge.fqdn.trim_end_matches('.');
+        let is_own = |name: &String| name.trim_end_matches('.').eq_ignore_ascii_case(fqdn);
+        let is_told_by_own_name = names.iter().any(is_own);
         addresses.extend(self.resolve(names).await);
-        if addresses.is_empty() {
-            Addresses::Pending
+        if !addresses.is_empty() {
+            Addresses::Known(sorted(of_partners(addresses)))
+        } else if is_told_by_own_name {
+            Addresses::Pending(PendingAddress::OwnName)
         } else {
-            Addresses::Known(sorted(addresses))
+            Addresses::Pending(PendingAddress::Unknown)
         }
     }
 
@@ -100,6 +105,18 @@ impl LoadBalancer {
     }
 }
 
+/// What partners are told of a load balancer's addresses: the public ones. Beside these, one of a private network
+/// (RFC 6890) leads partners nowhere, or to a host of their own; where there is no other, whoever set it up means it.
+#[must_use]
+pub fn of_partners(mut addresses: Vec<IpAddr>) -> Vec<IpAddr> {
+    let not_public = Settings::default().dial_except;
+    let is_public = |ip: &IpAddr| !not_public.iter().any(|network| network.contains(ip));
+    if addresses.iter().any(is_public) {
+        addresses.retain(is_public);
+    }
+    addresses
+}
+
 fn sorted(mut addresses: Vec<IpAddr>) -> Vec<IpAddr> {
     addresses.sort_unstable();
     addresses.dedup();
@@ -136,12 +153,65 @@ mod tests {
                 &ingress[..],
                 Addresses::Known(vec![ip("192.0.2.1"), ip("192.0.2.9")]),
             ),
-            (None, &[], Addresses::Pending),
+            (None, &[], Addresses::Pending(PendingAddress::Unknown)),
         ] {
             let found = LoadBalancer::default()
                 .addresses(&spec(given), ingress)
                 .await;
             assert_eq!(found, expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn of_public_and_private_addresses_of_a_load_balancer_partners_are_told_the_public_ones()
+    {
+        let ips = |texts: &[&str]| -> Vec<IpAddr> {
+            let texts = texts.iter();
+            texts.map(|text| text.parse().unwrap()).collect()
+        };
+        for (has, told) in [
+            (&["10.0.0.5", "203.0.113.5"][..], &["203.0.113.5"][..]),
+            (&["203.0.113.5", "fd00::5"], &["203.0.113.5"]),
+            (&["100.64.0.5", "fe80::5", "2001:db8::5"], &["2001:db8::5"]),
+            (
+                &["203.0.113.5", "2001:db8::5"],
+                &["203.0.113.5", "2001:db8::5"],
+            ),
+            // In a network of one's own, as on a test bench.
+            (&["10.0.0.5", "192.168.0.5"], &["10.0.0.5", "192.168.0.5"]),
+        ] {
+            let ingress: Vec<_> = ips(has).into_iter().map(Ingress::Ip).collect();
+            let found = LoadBalancer::default()
+                .addresses(&spec(None), &ingress)
+                .await;
+            assert_eq!(found, Addresses::Known(ips(told)), "{has:?}");
+            // What the spec says is meant.
+            let found = LoadBalancer::default()
+                .addresses(&spec(Some(has)), &[])
+                .await;
+            assert_eq!(found, Addresses::Known(sorted(ips(has))), "{has:?}");
+        }
+    }
+
+    /// Annotations of some clouds for the PROXY protocol put it there.
+    #[tokio::test]
+    async fn a_load_balancer_that_is_told_by_the_name_that_waits_for_it_is_no_mere_waiting() {
+        for (name, expected) in [
+            ("edge.example", PendingAddress::OwnName),
+            ("EDGE.example.", PendingAddress::OwnName),
+            ("other.invalid", PendingAddress::Unknown),
+        ] {
+            // As if it had been looked up.
+            let mut balancer = LoadBalancer {
+                resolved: Some(Resolved {
+                    names: vec![name.to_owned()],
+                    at: Instant::now(),
+                    addresses: Vec::new(),
+                }),
+            };
+            let ingress = [Ingress::HostName(name.to_owned())];
+            let found = balancer.addresses(&spec(None), &ingress).await;
+            assert_eq!(found, Addresses::Pending(expected), "{name}");
         }
     }
 

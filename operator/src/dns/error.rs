@@ -90,7 +90,7 @@ pub enum DnsError {
     )]
     NotAnswered { server: String, name: Box<Name> },
     #[error(
-        "the resolver does not answer {record} at {name}: give external-dns (v0.22 or later) --source=crd and --managed-record-types=SRV beside A and AAAA, see its log, or wait for the TTL"
+        "the resolver does not answer {record} at {name}: give external-dns (v0.22 or later) --source=crd and --managed-record-types=SRV beside A and AAAA, and where it has --label-filter or --annotation-filter what these select in spec.dns.externalDns.labels or .annotations; see its log, or wait for the TTL"
     )]
     NotPublished { name: Box<Name>, record: String },
     #[error("the resolver does not answer for {name}: {fault}")]

@@ -161,7 +161,7 @@ mod tests {
         });
         DnsReport {
             standing: Availability::OutOfService,
-            address_pending: false,
+            address_pending: None,
             places: places.collect(),
             denied: Vec::new(),
             key_fault: None,

@@ -8,7 +8,7 @@ use super::{
     error::DnsError,
     marker::OwnerId,
     plan::PlanResult,
-    wanted::{Availability, DesiredRecords, RecordGroup},
+    wanted::{Availability, DesiredRecords, PendingAddress, RecordGroup},
 };
 
 /// How long until a pool that is published is to be looked at again: load balancers' names change
@@ -33,7 +33,7 @@ pub enum RecordGroupState {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DnsReport {
     pub standing: Availability,
-    pub address_pending: bool,
+    pub address_pending: Option<PendingAddress>,
     pub places: Vec<(RecordGroup, Result<RecordGroupState, DnsError>)>,
     /// Places no longer wanted whose zone the server denies: records of the pool may be there still.
     pub denied: Vec<(RecordGroup, DnsError)>,
@@ -128,7 +128,7 @@ impl DnsReport {
     /// metric `dns_published`.
     #[must_use]
     pub fn answered(&self) -> Vec<(&str, bool)> {
-        let waits = self.address_pending && !self.is_withdrawn();
+        let waits = self.address_pending.is_some() && !self.is_withdrawn();
         let domains = self.places.iter().filter_map(|(place, outcome)| {
             let RecordGroup::Domain(domain) = place else {
                 return None;
@@ -191,11 +191,21 @@ impl DnsReport {
                 message,
             };
         }
-        if self.address_pending && !self.is_withdrawn() {
+        if let Some(pending) = self.address_pending
+            && !self.is_withdrawn()
+        {
+            let message = match pending {
+                PendingAddress::Unknown => {
+                    "no address for accessEdge.fqdn is known: set spec.accessEdge.addresses, or wait for the load balancer"
+                }
+                PendingAddress::OwnName => {
+                    "the load balancer is told by accessEdge.fqdn itself, which leads nowhere before its addresses are published: set spec.accessEdge.addresses to the load balancer's address, or take the host name out of spec.service.annotations"
+                }
+            };
             return DnsCondition {
                 status: false,
                 reason: Reason::AddressPending,
-                message: "no address for accessEdge.fqdn is known: set spec.accessEdge.addresses, or wait for the load balancer".to_owned(),
+                message: message.to_owned(),
             };
         }
         DnsCondition {
@@ -277,7 +287,7 @@ mod tests {
     ) -> DnsReport {
         DnsReport {
             standing,
-            address_pending: false,
+            address_pending: None,
             places,
             denied: Vec::new(),
             key_fault: None,
@@ -352,8 +362,18 @@ mod tests {
     #[test]
     fn a_pool_without_addresses_waits_for_them() {
         let mut waiting = report(Availability::Unready, vec![]);
-        waiting.address_pending = true;
-        assert_eq!(waiting.condition().reason, Reason::AddressPending);
+        for (pending, remedy) in [
+            (PendingAddress::Unknown, "wait for the load balancer"),
+            (
+                PendingAddress::OwnName,
+                "take the host name out of spec.service.annotations",
+            ),
+        ] {
+            waiting.address_pending = Some(pending);
+            let condition = waiting.condition();
+            assert_eq!(condition.reason, Reason::AddressPending);
+            assert!(condition.message.contains(remedy), "{}", condition.message);
+        }
         waiting.standing = Availability::OutOfService;
         assert!(waiting.condition().status);
     }

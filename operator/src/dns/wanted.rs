@@ -56,9 +56,18 @@ pub enum Addresses {
     /// `spec.accessEdge.addresses`, or what the load balancer has.
     Known(Vec<IpAddr>),
     /// The load balancer has none yet: nobody is led there.
-    Pending,
+    Pending(PendingAddress),
     /// Nobody told us: someone else publishes the addresses of the FQDN (standalone).
     Elsewhere,
+}
+
+/// Why no address of an FQDN is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PendingAddress {
+    /// None was told yet.
+    Unknown,
+    /// The load balancer is told by the FQDN itself, which leads nowhere before its addresses are published.
+    OwnName,
 }
 
 /// Records that come and go together.
@@ -115,8 +124,8 @@ pub type Records = BTreeMap<Name, BTreeSet<RecordData>>;
 pub struct DesiredRecords {
     pub standing: Availability,
     pub places: BTreeMap<RecordGroup, Records>,
-    /// Whether the addresses are still to come: a cause to tell, where the pool is not published.
-    pub address_pending: bool,
+    /// Why the addresses are still to come, if they are: a cause to tell, where the pool is not published.
+    pub address_pending: Option<PendingAddress>,
     /// Domains for which the pool has no way inside, and another one has.
     pub stranded: BTreeSet<DomainName>,
 }
@@ -128,7 +137,7 @@ impl DesiredRecords {
         Self {
             standing: Availability::Removed,
             places: BTreeMap::new(),
-            address_pending: false,
+            address_pending: None,
             stranded: BTreeSet::new(),
         }
     }
@@ -163,7 +172,7 @@ impl DesiredRecords {
         }
         let known: Option<&[IpAddr]> = match addresses {
             Addresses::Known(addresses) => Some(addresses),
-            Addresses::Pending => Some(&[]),
+            Addresses::Pending(_) => Some(&[]),
             Addresses::Elsewhere => None,
         };
         if let Some(addresses) = known {
@@ -176,9 +185,13 @@ impl DesiredRecords {
                 Records::from([(target, data.collect())]),
             );
         }
-        let address_pending = known.is_some_and(<[IpAddr]>::is_empty);
+        let address_pending = match addresses {
+            Addresses::Pending(cause) => Some(*cause),
+            Addresses::Known(known) if known.is_empty() => Some(PendingAddress::Unknown),
+            Addresses::Known(_) | Addresses::Elsewhere => None,
+        };
         let standing = match standing {
-            Availability::Serving if address_pending => Availability::Unready,
+            Availability::Serving if address_pending.is_some() => Availability::Unready,
             other => other,
         };
         Ok(Self {
@@ -298,13 +311,19 @@ mod tests {
     fn nobody_is_led_to_a_name_without_addresses() {
         let spec = spec(serde_json::json!({}));
         for (addresses, expected) in [
-            (Addresses::Pending, Availability::Unready),
+            (
+                Addresses::Pending(PendingAddress::Unknown),
+                Availability::Unready,
+            ),
             (Addresses::Known(Vec::new()), Availability::Unready),
             (Addresses::Elsewhere, Availability::Serving),
         ] {
             let wanted = DesiredRecords::new(&spec, Availability::Serving, &addresses).unwrap();
             assert_eq!(wanted.standing, expected);
-            assert_eq!(wanted.address_pending, expected == Availability::Unready);
+            assert_eq!(
+                wanted.address_pending.is_some(),
+                expected == Availability::Unready
+            );
         }
     }
 }

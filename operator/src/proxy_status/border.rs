@@ -10,6 +10,7 @@ use serde::{
     Deserialize, Deserializer,
     de::{IgnoredAny, SeqAccess, Visitor},
 };
+use xmpp_edge_crds::line::steers;
 
 /// Most octets of a fixed word: a step, an outcome, a version, a cipher, a digest, a serial number.
 pub const WORD: usize = 64;
@@ -104,15 +105,6 @@ impl<const MOST: usize> Visitor<'_> for Cut<MOST> {
 pub fn line(said: &str, most: usize) -> String {
     let end = said.floor_char_boundary(most);
     said[..end].replace(steers, " ")
-}
-
-/// What hides or moves what is written beside it.
-fn steers(one: char) -> bool {
-    one.is_control()
-        || matches!(
-            one,
-            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
-        )
 }
 
 struct CutText<const MOST: usize>(String);

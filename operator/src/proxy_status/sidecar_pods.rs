@@ -14,6 +14,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use tokio::time::{Instant, timeout};
 
+use super::border;
 use crate::{
     runtime::{
         caches::Caches,
@@ -28,7 +29,7 @@ pub const EVERY: Duration = Duration::from_secs(5);
 const LONGEST: Duration = Duration::from_secs(2);
 /// Pods that are asked at a time.
 const MOST: usize = 8;
-/// Octets of an answer that are read, and characters that are told on.
+/// Octets of an answer that are read, and that are told on.
 const MOST_READ: usize = 16 * 1024;
 const MOST_TOLD: usize = 600;
 
@@ -113,11 +114,9 @@ async fn ask(pod: &Pod) -> String {
 /// In one line, whatever a pod answers.
 fn words(body: &str) -> String {
     let lines = body.lines().map(str::trim).filter(|line| !line.is_empty());
-    let line = lines.collect::<Vec<_>>().join("; ");
-    let shown = line.chars().filter(|it| !it.is_control());
-    let mut shown: String = shown.take(MOST_TOLD + 1).collect();
-    if shown.chars().count() > MOST_TOLD {
-        shown.pop();
+    let whole = lines.collect::<Vec<_>>().join("; ");
+    let mut shown = border::line(&whole, MOST_TOLD);
+    if whole.len() > MOST_TOLD {
         shown.push('…');
     }
     shown
@@ -129,11 +128,10 @@ mod tests {
 
     #[test]
     fn what_a_pod_answers_is_one_bounded_line() {
-        let waits =
-            "waiting for a trunk to 10.0.0.1:23456: step tcp\n\nits server: away\u{1b}[1m\n";
+        let waits = "waiting for a trunk to 10.0.0.1:23456: step tcp\n\nits server: away\u{1b}[1m\u{202e}\u{200b}\n";
         assert_eq!(
             words(waits),
-            "waiting for a trunk to 10.0.0.1:23456: step tcp; its server: away[1m"
+            "waiting for a trunk to 10.0.0.1:23456: step tcp; its server: away [1m  "
         );
         let long = words(&"x".repeat(10_000));
         assert!(long.ends_with('…') && long.chars().count() == MOST_TOLD + 1);

@@ -117,6 +117,16 @@ pub enum ChainError {
         "the first certificate is a CA's: put the pool's own certificate, the leaf first, and its CA's after it"
     )]
     LeafIsCa,
+    #[error(
+        "the certificate signed itself and is a CA's, as `openssl req -x509` makes them: choose certificate.selfSigned, or make it with `-addext basicConstraints=critical,CA:FALSE -addext subjectAltName={}`", alternative_names(.0)
+    )]
+    SelfSignedCa(Vec<String>),
+}
+
+/// As `openssl` takes them.
+fn alternative_names(names: &[String]) -> String {
+    let names: Vec<String> = names.iter().map(|name| format!("DNS:{name}")).collect();
+    names.join(",")
 }
 
 fn list(names: &[String]) -> String {
@@ -325,14 +335,21 @@ impl PemPair {
         names: &[DomainName],
         now: Timestamp,
     ) -> Result<CertificateFacts, ChainError> {
-        let chain = certificates(&self.chain)?
+        let certificates = certificates(&self.chain)?;
+        let chain = certificates
             .iter()
             .enumerate()
             .map(|(index, der)| read(der, index + 1))
             .collect::<Result<Vec<_>, _>>()?;
         let leaf = &chain[0];
         if leaf.is_ca {
-            return Err(ChainError::LeafIsCa);
+            let of_this_key = || public_key(&self.key).is_ok_and(|it| it == leaf.facts.public_key);
+            return Err(match certificates.as_slice() {
+                [alone] if made_by(alone, alone) != Some(false) && of_this_key() => {
+                    ChainError::SelfSignedCa(names.iter().map(ToString::to_string).collect())
+                }
+                _ => ChainError::LeafIsCa,
+            });
         }
         if public_key(&self.key)? != leaf.facts.public_key {
             return Err(ChainError::KeyMismatch);
@@ -376,7 +393,7 @@ impl PemPair {
                 });
             }
         }
-        if !signed(&certificates(&self.chain)?, now) {
+        if !signed(&certificates, now) {
             return Err(ChainError::ChainOfAnotherKey);
         }
         Ok(leaf.facts.clone())

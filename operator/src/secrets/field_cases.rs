@@ -180,6 +180,30 @@ fn k4_files_of_windows_and_odd_blocks_are_read_or_named_with_the_line() {
     );
 }
 
+/// What a search for "self-signed certificate" leads to.
+#[test]
+fn a_certificate_of_openssl_req_is_told_how_it_is_made_to_be_one_for_a_server() {
+    let now = Timestamp::now();
+    let made = |more: &[&str]| {
+        let arguments = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes \
+            -subj /CN=org.example -days 30 -keyout - -out -";
+        let arguments: Vec<&str> = arguments.split_whitespace().chain(more.to_vec()).collect();
+        openssl(&arguments, "")
+    };
+    let of = |both: &[u8]| given(&IssuedChain::new(now).secret_with(both, both), now);
+    let (good, reason, text) = of(&made(&[]));
+    assert!(!good && reason == Reason::InvalidCertificate, "{text}");
+    assert!(text.contains("choose certificate.selfSigned"), "{text}");
+    let (_, told) = text.split_once("make it with `").unwrap();
+    let (told, _) = told.split_once('`').unwrap();
+    let (good, _, text) = of(&made(&told.split(' ').collect::<Vec<_>>()));
+    assert!(good, "{told}: {text}");
+    // The CA's certificate in place of the leaf's is another mistake.
+    let chain = IssuedChain::new(now);
+    let (_, _, text) = given(&chain.secret(&chain.root), now);
+    assert!(text.contains("the leaf first"), "{text}");
+}
+
 #[test]
 fn k11_every_mode_checks_the_chain_up_to_a_root_that_signed_itself() {
     let now = Timestamp::now();

@@ -20,6 +20,9 @@ use crate::{
     secrets::store::SecretData,
 };
 
+/// What values begin with that SOPS encrypted.
+const ENCRYPTED: &str = "ENC[AES256_GCM,";
+
 /// Where something stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Place {
@@ -160,6 +163,9 @@ impl Gathering<'_> {
             let message = "a manifest needs apiVersion and kind".to_owned();
             return self.problem(file, document, "", message, Severity::Error);
         };
+        if version.starts_with(ENCRYPTED) || kind.starts_with(ENCRYPTED) {
+            return self.encrypted(file, document, "");
+        }
         let ours = version.split('/').next() == Some(kinds::GROUP);
         let of_kubernetes = version == "v1" && matches!(kind, "Secret" | "ConfigMap");
         if !ours && !of_kubernetes {
@@ -295,10 +301,38 @@ impl Gathering<'_> {
         self.world(&here.namespace).broken.insert(object, broken);
     }
 
+    fn encrypted(&mut self, file: &str, document: &Document, path: &str) {
+        let message =
+            "is encrypted by SOPS: decrypt the file (sops -d) into this directory".to_owned();
+        self.problem(file, document, path, message, Severity::Error);
+    }
+
+    /// The texts of a map of a Secret or ConfigMap. What is none, or still encrypted, is told and left out.
+    fn texts(&mut self, here: &Here<'_>, field: &str, of: &str) -> Vec<(String, String)> {
+        let Some(given) = here.document.value.get(field).and_then(Value::as_object) else {
+            return Vec::new();
+        };
+        let mut texts = Vec::new();
+        for (key, value) in given {
+            match value.as_str() {
+                Some(text) if text.starts_with(ENCRYPTED) => {
+                    self.encrypted(here.file, here.document, &format!("{field}.{key}"));
+                }
+                Some(text) => texts.push((key.clone(), text.to_owned())),
+                None => {}
+            }
+        }
+        if given.values().any(|value| !value.is_string()) {
+            let message =
+                format!("every value of a {of} is a text: put numbers and truth values in quotes");
+            self.problem(here.file, here.document, field, message, Severity::Error);
+        }
+        texts
+    }
+
     fn secret(&mut self, here: &Here<'_>) {
         let mut material = SecretData::new();
-        let value = &here.document.value;
-        for (key, text) in entries(value.get("data")) {
+        for (key, text) in self.texts(here, "data", "Secret") {
             let compact: String = text.split_whitespace().collect();
             match BASE64_STANDARD.decode(compact) {
                 Ok(bytes) => {
@@ -318,7 +352,7 @@ impl Gathering<'_> {
                 }
             }
         }
-        for (key, text) in entries(value.get("stringData")) {
+        for (key, text) in self.texts(here, "stringData", "Secret") {
             material.insert(key, Zeroizing::new(text.into_bytes()));
         }
         self.world(&here.namespace)
@@ -327,20 +361,10 @@ impl Gathering<'_> {
     }
 
     fn config_map(&mut self, here: &Here<'_>) {
-        let value = &here.document.value;
-        let data: BTreeMap<String, String> = entries(value.get("data")).into_iter().collect();
-        let given = value
-            .get("data")
-            .and_then(Value::as_object)
-            .map_or(0, serde_json::Map::len);
-        if data.len() != given {
-            let message =
-                "every value of a ConfigMap is a text: put numbers and truth values in quotes"
-                    .to_owned();
-            self.problem(here.file, here.document, "data", message, Severity::Error);
-        }
+        let data = self.texts(here, "data", "ConfigMap");
+        let data: BTreeMap<String, String> = data.into_iter().collect();
         let mut binary = Vec::new();
-        for (key, text) in entries(value.get("binaryData")) {
+        for (key, text) in self.texts(here, "binaryData", "ConfigMap") {
             let compact: String = text.split_whitespace().collect();
             match BASE64_STANDARD.decode(compact) {
                 Ok(bytes) => binary.push((key, bytes)),
@@ -388,15 +412,6 @@ fn violations(manifest: &Value) -> Vec<documents::DocumentFault> {
         .collect()
 }
 
-fn entries(value: Option<&Value>) -> Vec<(String, String)> {
-    value
-        .and_then(Value::as_object)
-        .into_iter()
-        .flatten()
-        .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
-        .collect()
-}
-
 fn parse<T: DeserializeOwned>(value: Value) -> Result<T, String> {
     serde_json::from_value(value).map_err(|error| error.to_string())
 }
@@ -410,5 +425,52 @@ impl Manifests {
             .filter(|(_, object)| object.kind == Kind::EdgePool)
             .map(|(namespace, object)| (namespace.clone(), object.name.clone()))
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn gathered(text: &str) -> Manifests {
+        let read = documents::read(text).unwrap();
+        gather([("a.yaml", read.as_slice())], &Stored::new())
+    }
+
+    #[test]
+    fn a_value_of_a_secret_that_is_no_text_is_told_and_not_lost_in_silence() {
+        for (kind, field) in [
+            ("Secret", "data"),
+            ("Secret", "stringData"),
+            ("ConfigMap", "data"),
+        ] {
+            let text = format!(
+                "apiVersion: v1\nkind: {kind}\nmetadata: {{name: s}}\n{field}:\n  name: edge\n  secret: 4711\n"
+            );
+            let told = &gathered(&text).problems;
+            assert_eq!(told.len(), 1, "{told:?}");
+            let text = format!("{field}: every value of a {kind} is a text: put numbers");
+            assert!(told[0].to_string().contains(&text), "{}", told[0]);
+        }
+    }
+
+    #[test]
+    fn what_sops_encrypted_is_told_and_not_taken_for_what_it_stands_for() {
+        const ENCRYPTED: &str = "ENC[AES256_GCM,data:p673w==,iv:YY=,tag:UQ=,type:str]";
+        let secret = gathered(&format!(
+            "apiVersion: v1\nkind: Secret\nmetadata: {{name: s}}\nstringData:\n  name: edge\n  secret: \"{ENCRYPTED}\"\n"
+        ));
+        let material = &secret.worlds["default"].secrets["s"];
+        assert_eq!(material.keys().collect::<Vec<_>>(), ["name"]);
+        let whole = gathered(&format!(
+            "apiVersion: \"{ENCRYPTED}\"\nkind: \"{ENCRYPTED}\"\nmetadata: {{name: s}}\n"
+        ));
+        for (manifests, at) in [(&secret, "stringData.secret: is"), (&whole, ": is")] {
+            let told = manifests.problems[0].to_string();
+            let remedy = format!("{at} encrypted by SOPS: decrypt the file (sops -d)");
+            assert!(told.contains(&remedy), "{told}");
+            assert_eq!(manifests.problems.len(), 1);
+        }
     }
 }

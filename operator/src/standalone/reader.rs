@@ -202,7 +202,8 @@ impl Reader {
             let entry = entry.map_err(fault)?;
             let name = entry.file_name().to_string_lossy().into_owned();
             let manifest = Path::new(&name).extension().is_some_and(|extension| {
-                extension == "yaml" || extension == "yml" || extension == "json"
+                let endings = ["yaml", "yml", "json"];
+                endings.iter().any(|it| extension.eq_ignore_ascii_case(it))
             });
             let path = entry.path();
             if !manifest || name.starts_with('.') || path.is_dir() {
@@ -380,6 +381,20 @@ mod tests {
         fs::write(folder.path().join("notes.txt"), "no manifest").unwrap();
         fs::write(folder.path().join(".a.yaml.swp"), "{").unwrap();
         assert!(reader.poll().unwrap().is_none() && reader.poll().unwrap().is_none());
+    }
+
+    /// As some systems write them.
+    #[test]
+    fn a_file_counts_by_its_ending_in_capitals_too() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, file) in [("p", "A.YAML"), ("q", "b.Yml"), ("r", "c.JSON")] {
+            let partner = PARTNER
+                .replace("name: p", &format!("name: {name}"))
+                .replace("p.example", &format!("{name}.example"));
+            fs::write(folder.path().join(file), partner).unwrap();
+        }
+        let read = Reader::new(folder.path(), None).read().unwrap();
+        assert_eq!(names(&read), ["p", "q", "r"]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use x509_parser::{
     public_key::PublicKey,
     time::ASN1Time,
 };
-use xmpp_edge_crds::domain::DomainName;
+use xmpp_edge_crds::{domain::DomainName, line::steers};
 
 /// SHA-256 over a certificate's SubjectPublicKeyInfo: what pins and key changes compare.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -226,5 +226,28 @@ pub(super) fn shown(name: &x509_parser::x509::X509Name<'_>) -> String {
         .next()
         .and_then(|value| value.as_str().ok());
     let text = common.map_or_else(|| name.to_string(), str::to_owned);
-    text.chars().filter(|c| !c.is_control()).take(200).collect()
+    text.chars().filter(|c| !steers(*c)).take(200).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use x509_parser::x509::X509Name;
+
+    use super::*;
+
+    /// Who presents a certificate chooses its words, and they go into logs, conditions and terminals.
+    #[test]
+    fn a_name_is_shown_without_what_steers_the_line_that_it_stands_in() {
+        let der = |tag: u8, content: &[u8]| {
+            let length = u8::try_from(content.len()).unwrap();
+            [&[tag, length], content].concat()
+        };
+        let text = "a\u{202e}b\u{200b}\u{1b}c";
+        // CommonName (RFC 5280 appendix A.1), a UTF8String.
+        let common = [der(6, &[0x55, 4, 3]), der(0x0c, text.as_bytes())].concat();
+        let name = der(0x30, &der(0x31, &der(0x30, &common)));
+        let (_, name) = X509Name::from_der(&name).unwrap();
+        assert_eq!(shown(&name), "abc");
+    }
 }

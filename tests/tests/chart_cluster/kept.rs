@@ -50,10 +50,32 @@ fn k15_definitions_that_were_kept_are_taken_over_as_the_guide_says() {
             let server = ApiServer::start().await?;
             server.namespace(HOME, &[]).await?;
             server.namespace(ELSEWHERE, &[]).await?;
+            restored(&server, major)?;
             taken_over_by_another_name(&server, major)?;
         }
         Ok(())
     });
+}
+
+/// The order of the guide: definitions and objects are there before the release that they come with.
+fn restored(server: &ApiServer, major: Major) -> Result<()> {
+    const DEFINITIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../crds");
+    let kubectl = server.kubectl();
+    kubectl.run(&["apply", "--server-side", "--filename", DEFINITIONS])?;
+    let helm = Helm::on(server, major, server.admin())?;
+    let off = "--set=cleanup.enabled=false";
+    let said = match install(&helm, HOME, &[off]) {
+        Ok(()) => String::new(),
+        Err(error) => error.to_string(),
+    };
+    ensure!(said.contains("invalid ownership metadata"), "{said}");
+    for more in ["--take-ownership", "--set=crds.enabled=false"] {
+        install(&helm, HOME, &[off, more])?;
+        helm.run(&["uninstall", "xmpp-edge", "--namespace", HOME])?;
+        ensure!(names(server, "crd")?.len() == 3, "definitions are kept");
+    }
+    kubectl.run(&["delete", "--filename", DEFINITIONS, "--timeout=120s"])?;
+    Ok(())
 }
 
 /// As tools do it that render a chart and leave its hooks out.

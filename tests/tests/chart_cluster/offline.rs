@@ -46,6 +46,20 @@ const MISTAKES: &[(&str, &[&str])] = &[
     ("--set=image.repository=", &["image/repository"]),
     ("--set=image.digest=sha256:12", &["image/digest"]),
     (
+        "--set=image.repository=r.example/op:1.2",
+        &["image/repository"],
+    ),
+    (
+        "--set=image.repository=https://r.example/op",
+        &["image/repository"],
+    ),
+    (
+        "--set=proxyImage.repository=proxy@sha256:12",
+        &["proxyImage/repository"],
+    ),
+    ("--set=image.tag=:1.2", &["image/tag"]),
+    ("--set=proxyImage.tag=1.2@sha256:12", &["proxyImage/tag"]),
+    (
         "--set=image.pullPolicy=Sometimes",
         &["image/pullPolicy", "Always"],
     ),
@@ -73,6 +87,7 @@ const MISTAKES: &[(&str, &[&str])] = &[
     ),
     ("--set-json=sidecars.chat=[]", &["sidecars/chat"]),
     ("--set=sidecars.chat={Org}", &["sidecars/chat/0"]),
+    ("--set=sidecars.chat={edge/org/x}", &["sidecars/chat/0"]),
     (
         "--set-json=allowedDomains.chat=[]",
         &["allowedDomains/chat"],
@@ -150,6 +165,7 @@ const MISTAKES: &[(&str, &[&str])] = &[
         &["watchNamespaces", "clusterWide"],
     ),
     ("--set=fullnameOverride=Edge", &["fullnameOverride"]),
+    ("--set-string=fullnameOverride=4711", &["fullnameOverride"]),
     (
         "--set=page.port=9191,metrics.port=9191",
         &["page.port", "metrics.port"],
@@ -337,8 +353,13 @@ fn names_and_namespaces_that_look_like_something_else_are_text() {
         let chart = chart();
         for word in ["no", "4711"] {
             let namespace = format!("--namespace={word}");
+            let whole = if word == "no" {
+                "fullnameOverride=no,"
+            } else {
+                ""
+            };
             let names = format!(
-                "--set-string=nameOverride={word},fullnameOverride={word},serviceAccount.name={word},priorityClassName={word}"
+                "--set-string={whole}nameOverride={word},serviceAccount.name={word},priorityClassName={word}"
             );
             let own = ["template", word, &chart, &namespace, &names];
             for wide in [true, false] {
@@ -370,6 +391,40 @@ fn names_and_namespaces_that_look_like_something_else_are_text() {
                 let quoted = format!("namespace: \"{word}\"");
                 assert!(rendered.contains(&quoted), "{major:?}: {rendered}");
             }
+        }
+    });
+}
+
+/// A Service's name is of letters, digits and hyphens, a letter first and no hyphen last (RFC 1035).
+#[test]
+fn each_name_that_a_release_can_have_makes_names_that_the_api_server_takes() {
+    with_helm(|major, helm| {
+        let chart = chart();
+        for (release, expected) in [
+            ("xmpp-edge", "xmpp-edge"),
+            ("chat", "chat-xmpp-edge"),
+            ("my.chat", "my-chat-xmpp-edge"),
+            ("4711", "x4711-xmpp-edge"),
+            ("4.xmpp-edge", "x4-xmpp-edge"),
+            // Of what is longer, the first 50.
+            (
+                "a23456789012345678901234567890123456789012345678--b",
+                "a23456789012345678901234567890123456789012345678",
+            ),
+            (
+                "a234567890123456789012345678901234567890123456789.b",
+                "a234567890123456789012345678901234567890123456789",
+            ),
+            (
+                "4a34567890123456789012345678901234567890123456789.b",
+                "x4a34567890123456789012345678901234567890123456789",
+            ),
+        ] {
+            let arguments = ["template", release, &chart, "--kube-version=1.36.0"];
+            let objects = documents(&helm.run(&arguments).unwrap());
+            let mut services = objects.iter().filter(|it| it["kind"] == "Service");
+            let service = services.next().unwrap();
+            assert_eq!(service["metadata"]["name"], expected, "{major:?} {release}");
         }
     });
 }

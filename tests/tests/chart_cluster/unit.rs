@@ -78,6 +78,29 @@ fn rows() -> Vec<Row> {
             of_container("/image"),
             json!(format!("xmpp-edge-operator@{digest}")),
         ),
+        // A digest beside a tag is the operator's alone.
+        (
+            &[
+                "--set=image.tag=v2@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+            ],
+            DEPLOYMENT,
+            of_container("/image"),
+            json!(format!("xmpp-edge-operator:v2@{digest}")),
+        ),
+        (
+            &[
+                "--set=image.tag=v2@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+            ],
+            DEPLOYMENT,
+            of_container("/args/3"),
+            json!("--proxy-image=xmpp-edge-proxy:v2"),
+        ),
+        (
+            &["--set=image.repository=localhost:5000/a/b,proxyImage.repository=team/op"],
+            DEPLOYMENT,
+            of_container("/args/3"),
+            json!("--proxy-image=team/op:0.2.0"),
+        ),
         // The proxies' image is where the operator's is, under its tag.
         (
             &[
@@ -134,7 +157,7 @@ fn rows() -> Vec<Row> {
                 "--set=dns.ownerId=west",
                 "--set=dns.allowedServers={ns.example.org,192.0.2.53:5353}",
                 "--set=allowedDomains.chat={example.org,example.com}",
-                "--set=sidecars.servers={org,lab}",
+                "--set=sidecars.servers={chat/org,lab}",
             ],
             DEPLOYMENT,
             of_container("/args"),
@@ -145,8 +168,15 @@ fn rows() -> Vec<Row> {
                 "--watch-namespace=chat",
                 "--watch-namespace=club",
                 "--allowed-domains=chat=example.org,example.com",
-                "--sidecar-namespace=servers=org,lab",
+                "--sidecar-namespace=servers=chat/org,lab",
             ]),
+        ),
+        // Of two tenants' gateways of one name there is one Secret.
+        (
+            &["--set=sidecars.servers={chat/org,club/org,lab}"],
+            "Role/xmpp-edge-sidecars",
+            "/rules/1/resourceNames",
+            json!(["xmpp-edge-sidecar-org", "xmpp-edge-sidecar-lab"]),
         ),
         (
             &["--set=clusterWide=true"],
@@ -428,20 +458,45 @@ fn k5_a_parent_chart_may_switch_the_chart_by_its_condition() {
         let helm = Helm::offline(major, home.path().to_owned()).unwrap();
         let parent = parent.to_str().unwrap();
         helm.run(&["dependency", "update", parent]).unwrap();
-        for (enabled, there) in [(true, true), (false, false)] {
-            let values = json!({
-                "global": {"imageRegistry": "r.example", "anybody": {"else": "s"}},
-                "tags": {"chat": true},
-                "xmpp-edge": {"enabled": enabled, "x-common": {"a": 1}},
-            });
+        let render = |values: Value| {
             let file = home.path().join("values.json");
             std::fs::write(&file, values.to_string()).unwrap();
             let file = format!("--values={}", file.display());
-            let rendered = helm
-                .run(&["template", "up", parent, "--kube-version=1.36.0", &file])
-                .unwrap();
+            helm.run(&["template", "up", parent, "--kube-version=1.36.0", &file])
+                .unwrap()
+        };
+        for (enabled, there) in [(true, true), (false, false)] {
+            let rendered = render(json!({
+                "global": {"imageRegistry": "r.example", "anybody": {"else": "s"}},
+                "tags": {"chat": true},
+                "xmpp-edge": {"enabled": enabled, "x-common": {"a": 1}},
+            }));
             let found = rendered.contains("r.example/xmpp-edge-operator");
             assert_eq!(found, there, "{major:?} enabled={enabled}");
+        }
+        // As other charts of the parent take them.
+        for (global, image, secrets) in [
+            (
+                json!({"imageRegistry": "r.example/", "imagePullSecrets": "pull"}),
+                "r.example/xmpp-edge-operator:0.2.0",
+                json!([{"name": "pull"}]),
+            ),
+            (
+                json!({"imageRegistry": null, "imagePullSecrets": null}),
+                "xmpp-edge-operator:0.2.0",
+                Value::Null,
+            ),
+            (
+                json!({"imageRegistry": "", "imagePullSecrets": ""}),
+                "xmpp-edge-operator:0.2.0",
+                Value::Null,
+            ),
+        ] {
+            let objects = documents(&render(json!({"global": global})));
+            let mut deployments = objects.iter().filter(|it| it["kind"] == "Deployment");
+            let pod = &deployments.next().unwrap()["spec"]["template"]["spec"];
+            assert_eq!(pod["containers"][0]["image"], image, "{major:?} {global}");
+            assert_eq!(pod["imagePullSecrets"], secrets, "{major:?} {global}");
         }
     }
 }

@@ -83,6 +83,10 @@ fn of_given() -> Vec<String> {
         "-pkeyopt",
         "ec_paramgen_curve:secp256k1",
     ]);
+    let of_openssl = openssl(&[
+        "req", "-x509", "-newkey", "ed25519", "-nodes", "-subj", "/CN=x", "-keyout", "-", "-out",
+        "-",
+    ]);
     let with = |chain: &str, key: &str| material(&[("tls.crt", chain), ("tls.key", key)]);
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str| {
@@ -147,6 +151,7 @@ fn of_given() -> Vec<String> {
         (Some(with(&good.certificate, &odd_key)), now),
         (Some(with(&good.certificate, &other.key)), now),
         (Some(with(&root, &good.key)), now),
+        (Some(with(&of_openssl, &of_openssl)), now),
         (Some(issue(Draft::of(&NAMES[..1]))), now),
         (Some(validity(Validity::Expired)), now),
         (Some(validity(Validity::NotYet)), now),
@@ -279,6 +284,10 @@ fn what_cert_manager_says_is_listed() {
         ),
         failed("Denied"),
         failed("Failed"),
+        Progress::Failed {
+            reason: words("Failed"),
+            message: words("the common_name field is required"),
+        },
     ];
     let names = NAMES.map(|name| DomainName::parse(name).unwrap());
     let wanted = CertificateSpec {

@@ -61,6 +61,8 @@ fn manifests() -> Vec<String> {
         hq() + &hq(),
         "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata: {tls.key: '%%%'}\n".into(),
         "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: m}\ndata: {n: 5}\n".into(),
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {n: 5}\n".into(),
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {n: 'ENC[AES256_GCM,data:p6]'}\n".into(),
         // Neighbours.
         hq() + &partner("a", "domain: p.example") + &partner("b", "domain: p.example"),
         hq() + &partner("a", "domain: org.example"),

@@ -70,7 +70,9 @@ fn what_the_operator_writes_external_dns_creates_changes_and_withdraws() {
         let operator = Operator::start(namespace, &[]).await?;
         let site = |name: &str, ip: &str, priority: u16| {
             let fqdn = format!("{name}.{own}");
-            let more = json!({"dns": {"externalDns": {}}, "route": {"priority": priority},
+            let filters =
+                json!({"labels": {"zone": "public"}, "annotations": {"filter": "public"}});
+            let more = json!({"dns": {"externalDns": filters}, "route": {"priority": priority},
                 "accessEdge": {"fqdn": fqdn, "addresses": [ip]}});
             pool(&own, name, more)
         };
@@ -96,6 +98,8 @@ fn what_the_operator_writes_external_dns_creates_changes_and_withdraws() {
         let mut moments = Vec::new();
         moments.push(until_written(namespace, &srv, &[&hq, &dr]).await?);
         for object in &moments[0] {
+            assert_eq!(object["metadata"]["labels"]["zone"], "public");
+            assert_eq!(object["metadata"]["annotations"]["filter"], "public");
             let owners = object["metadata"]["ownerReferences"].as_array();
             let owners = owners.into_iter().flatten();
             assert!(owners.clone().count() >= 1, "{object:#}");

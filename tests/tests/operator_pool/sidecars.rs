@@ -120,7 +120,7 @@ fn b_05_a_secret_in_the_server_s_namespace_needs_consent_is_renewed_and_goes_wit
         )
         .await?;
         let message = message(&said, "SidecarIdentity");
-        let line = format!("sidecars: {{{}: [org]}}", servers.name);
+        let line = format!("sidecars: {{{}: [{}/org]}}", servers.name, namespace.name);
         assert!(message.contains(&line), "{message}");
         // It holds up nothing else.
         until(namespace, "hq-config-0", |it: &ConfigMap| document(it)).await?;
@@ -183,7 +183,7 @@ fn b_45_a_namespace_that_forbids_or_has_another_s_secret_is_told_with_what_to_do
         // The setting without the Role, as who writes manifests by hand has it.
         let account = operator_account(namespace.server, &namespace.name, &[]).await?;
         let (server, home) = (namespace.server, &namespace.name);
-        let allowed = format!("--sidecar-namespace={}=org", servers.name);
+        let allowed = format!("--sidecar-namespace={}={home}/org", servers.name);
         let bare = Operator::start_as(server, &account, home, &[&allowed]).await?;
         let spec = elsewhere(namespace, Some(&servers.name));
         create(namespace, &pool(namespace, "hq", spec)).await?;

@@ -48,6 +48,11 @@ pub struct CertManager {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "fields::go_duration")]
     pub renew_before: Option<String>,
+    /// Common name (CN), for issuers that insist on one, such as Vault with `require_cn`: one of the
+    /// certificate's names. None by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub common_name: Option<String>,
     /// Private key of the certificate.
     #[serde(default)]
     pub private_key: PrivateKey,

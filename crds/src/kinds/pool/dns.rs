@@ -1,8 +1,11 @@
 //! How the records of a pool are published.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::workload::{OWN_ANNOTATIONS, OWN_LABELS};
 use crate::kinds::{
     PoolSpec,
     fields::{self, SecretRef},
@@ -76,15 +79,41 @@ impl PoolSpec {
 /// `dns.externalDns`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = [
+    {
+        "rule": "!has(self.labels) || self.labels.all(k, !k.startsWith('app.kubernetes.io/') && !k.startsWith('xmpp-edge.dev/'))",
+        "message": OWN_LABELS
+    },
+    {
+        "rule": "!has(self.annotations) || self.annotations.all(k, !k.startsWith('xmpp-edge.dev/'))",
+        "message": OWN_ANNOTATIONS
+    }
+]))]
 pub struct ExternalDns {
     /// TTL of the records in seconds. Defaults to 60.
     #[schemars(range(min = 1, max = 86_400))]
     pub ttl_seconds: u32,
+    /// Labels of the objects, for external-dns that has `--label-filter`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "fields::labels")]
+    pub labels: BTreeMap<String, String>,
+    /// Annotations of the objects, for external-dns that has `--annotation-filter`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "fields::annotations")]
+    pub annotations: BTreeMap<String, String>,
+    /// What the provider of external-dns is told of each record (`providerSpecific`), by name, such as
+    /// `external-dns.alpha.kubernetes.io/cloudflare-proxied`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "fields::annotations")]
+    pub provider_specific: BTreeMap<String, String>,
 }
 impl Default for ExternalDns {
     fn default() -> Self {
         Self {
             ttl_seconds: ttl_seconds(),
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            provider_specific: BTreeMap::new(),
         }
     }
 }

@@ -92,6 +92,9 @@ pub const CONDITIONS: &[ConditionType] = &[
     validation = Rule::new("self.gateways.all(g, g.name == '' || self.gateways.all(o, o.name != '' || o.domains[0] != g.name))")
         .message("two gateways have the same name, which of one without spec.gateways[].name is its first domain: give it a name of its own")
         .field_path(".gateways"),
+    validation = Rule::new("!has(self.certificate.certManager) || !has(self.certificate.certManager.commonName) || self.certificate.certManager.commonName == self.accessEdge.fqdn || self.certificate.certManager.commonName in self.domains")
+        .message("the common name is one of the certificate's names: write one of spec.domains, or accessEdge.fqdn")
+        .field_path(".certificate.certManager.commonName"),
 )]
 pub struct PoolSpec {
     /// Site of the pool. A user's home site is the site of the pool with the lowest
@@ -466,7 +469,7 @@ pub struct PoolContacts {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct EmbeddedContacts {
-    /// Size of the volume. Defaults to 1Gi.
+    /// Size of the volume. A volume never shrinks: one that is larger stays. Defaults to 1Gi.
     #[schemars(schema_with = "fields::storage_size")]
     pub size: String,
     /// StorageClass of the volume. Defaults to the cluster's default one, which must exist then.

@@ -80,8 +80,10 @@ fn with_service_rules(schema: &mut Schema) {
     schema.insert("x-kubernetes-validations".to_owned(), json!(rules));
 }
 
-const OWN_LABELS: &str =
+pub(super) const OWN_LABELS: &str =
     "labels of app.kubernetes.io/ and xmpp-edge.dev/ are the operator's: choose another prefix";
+pub(super) const OWN_ANNOTATIONS: &str =
+    "annotations of xmpp-edge.dev/ are the operator's: choose another prefix";
 
 impl Default for ServiceSpec {
     fn default() -> Self {
@@ -234,7 +236,7 @@ impl Default for NetworkPolicySpec {
     },
     {
         "rule": "!has(self.annotations) || self.annotations.all(k, !k.startsWith('xmpp-edge.dev/'))",
-        "message": "annotations of xmpp-edge.dev/ are the operator's: choose another prefix"
+        "message": OWN_ANNOTATIONS
     },
     {
         "rule": "!has(self.annotations) || self.annotations.all(k, !k.startsWith('container.apparmor.security.beta.kubernetes.io/') && !k.startsWith('container.seccomp.security.alpha.kubernetes.io/') && k != 'seccomp.security.alpha.kubernetes.io/pod')",

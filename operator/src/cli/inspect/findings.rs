@@ -6,7 +6,10 @@
 use std::fmt;
 
 use serde::Serialize;
-use xmpp_edge_crds::kinds::conditions::{ConditionType, Reason};
+use xmpp_edge_crds::{
+    kinds::conditions::{ConditionType, Reason},
+    line::steers,
+};
 
 use super::inspection::{Inspection, NamespaceInspection};
 use crate::{
@@ -208,7 +211,7 @@ impl SourceLine {
     /// At most [`MAX_SOURCE`] characters with the column among them: one for each of the line, and nothing that
     /// steers a terminal.
     fn around(line: &str, column: usize) -> Self {
-        let character = |one: char| if one.is_control() { ' ' } else { one };
+        let character = |one: char| if steers(one) { ' ' } else { one };
         let left_out = column.saturating_sub(MAX_SOURCE / 2);
         let mark = if left_out > 0 { "…" } else { "" };
         let shown = line.chars().skip(left_out).map(character);
@@ -286,8 +289,8 @@ mod tests {
             );
             assert!(shown.text.chars().count() <= MAX_SOURCE, "{column}");
         }
-        let short = SourceLine::around("a\tb\u{1b}[2J", 3);
-        assert_eq!((short.text.as_str(), short.caret), ("a b [2J", 3));
+        let short = SourceLine::around("a\tb\u{1b}[2J\u{202e}c", 3);
+        assert_eq!((short.text.as_str(), short.caret), ("a b [2J c", 3));
     }
 
     /// What `validate` prints of a folder with these files.

@@ -187,6 +187,10 @@ fn k13_lists_of_users_as_windows_and_lync_write_them_are_read_or_named() {
         "\\ufeffalice@org.example\\r\\nbob@org.example",
         "sip:alice@org.example\\nSIP:bob@org.example",
         "alice@org.example\\n\\ufeffsip:bob@org.example\\n",
+        // Out of PowerShell: a table, comma-separated values with and without their type.
+        "\\r\\nSipAddress           \\r\\n----------           \\r\\nsip:alice@org.example\\r\\nsip:bob@org.example  \\r\\n\\r\\n",
+        "\\ufeff\\\"SipAddress\\\"\\r\\n\\\"sip:alice@org.example\\\"\\r\\n\\\"sip:bob@org.example\\\"\\r\\n",
+        "#TYPE Selected.Microsoft.Rtc.Management.ADConnect.Schema.OCSADUser\\n\\\"SipAddress\\\"\\n\\\"alice@org.example\\\"\\n\\\"bob@org.example\\\"\\n",
     ] {
         let compiled = told(config_map("grants", "list", read));
         let (accepted, _, message) = accepted(&compiled, "granted");

@@ -12,7 +12,10 @@ use std::{
     time::Duration,
 };
 
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::{
+    api::core::v1::Service,
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
+};
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions},
@@ -27,7 +30,12 @@ use xmpp_edge_crds::{
     },
 };
 
-use super::{apply::MANAGER, in_force, plan::metadata, publish};
+use super::{
+    apply::{APPLIED, MANAGER, print_of},
+    in_force,
+    plan::metadata,
+    publish,
+};
 use crate::{
     controllers::namespace::snapshot::{Context, NamespaceSnapshot},
     dns::{
@@ -249,11 +257,14 @@ impl EndpointsBackend {
         }
         let pools: Vec<external_dns::PoolEndpoint<'_>> = wanted
             .iter()
-            .map(|(name, task, records)| external_dns::PoolEndpoint {
-                name,
-                priority: task.pool.spec.route.priority,
-                ttl: ttl(&task.pool),
-                wanted: records,
+            .filter_map(|(name, task, records)| {
+                let dns = task.pool.spec.dns.as_ref()?;
+                Some(external_dns::PoolEndpoint {
+                    name,
+                    priority: task.pool.spec.route.priority,
+                    settings: dns.external_dns.as_ref()?,
+                    wanted: records,
+                })
             })
             .collect();
         let api: Api<DynamicObject> =
@@ -304,30 +315,11 @@ impl EndpointsBackend {
                 .filter(|task| object.pools.contains(&task.pool.name_any()))
                 .filter_map(|task| task.pool.owner_ref(&()))
                 .collect();
+            let body = body(&self.namespace, object, &owners);
             let held = there.iter().find(|held| held.name_any() == object.name);
-            let same = held.is_some_and(|held| {
-                serde_json::from_value(held.data["spec"].clone()).ok() == Some(object.spec.clone())
-                    && held.owner_references().len() == owners.len()
-                    && owners.iter().all(|owner| {
-                        held.owner_references()
-                            .iter()
-                            .any(|held| held.uid == owner.uid)
-                    })
-            });
-            if same {
+            if held.is_some_and(|held| is_as_applied(held, &body, object)) {
                 continue;
             }
-            let body = json!({
-                "apiVersion": external_dns::API_VERSION,
-                "kind": external_dns::KIND,
-                "metadata": {
-                    "name": object.name,
-                    "namespace": self.namespace,
-                    "labels": metadata::shared_labels(),
-                    "ownerReferences": owners,
-                },
-                "spec": object.spec,
-            });
             let parameters = PatchParams::apply(MANAGER).force();
             api.patch(&object.name, &parameters, &Patch::Apply(&body))
                 .await?;
@@ -352,21 +344,57 @@ impl EndpointsBackend {
     }
 }
 
+/// The object as it is applied.
+fn body(
+    namespace: &str,
+    object: &external_dns::DnsEndpoint,
+    owners: &[OwnerReference],
+) -> DynamicObject {
+    let mut metadata = ObjectMeta {
+        name: Some(object.name.clone()),
+        namespace: Some(namespace.to_owned()),
+        labels: Some(metadata::shared_labels()),
+        owner_references: Some(owners.to_vec()),
+        ..ObjectMeta::default()
+    };
+    metadata::add(&mut metadata, &object.labels, &object.annotations);
+    let mut body = DynamicObject::new(&object.name, &resource());
+    body.metadata = metadata;
+    body.data = json!({ "spec": object.spec });
+    // What is no longer wanted is told from what somebody else put there.
+    let print = print_of(&json!([body.metadata, body.data]));
+    let annotations = body.annotations_mut();
+    annotations.insert(APPLIED.to_owned(), print);
+    body
+}
+
+/// Whether an object is as it was applied, and nobody changed what is wanted of it.
+fn is_as_applied(
+    held: &DynamicObject,
+    body: &DynamicObject,
+    object: &external_dns::DnsEndpoint,
+) -> bool {
+    let has = |there: &BTreeMap<String, String>, wanted: &BTreeMap<String, String>| {
+        let mut wanted = wanted.iter();
+        wanted.all(|(key, value)| there.get(key) == Some(value))
+    };
+    let owners = held.owner_references();
+    let wanted = body.owner_references();
+    serde_json::from_value(held.data["spec"].clone()).ok() == Some(object.spec.clone())
+        && has(held.labels(), body.labels())
+        && has(held.annotations(), body.annotations())
+        && owners.len() == wanted.len()
+        && wanted
+            .iter()
+            .all(|owner| owners.iter().any(|held| held.uid == owner.uid))
+}
+
 fn resource() -> ApiResource {
     let (group, version) = external_dns::API_VERSION
         .split_once('/')
         .unwrap_or_default();
     let kind = GroupVersionKind::gvk(group, version, external_dns::KIND);
     ApiResource::from_gvk_with_plural(&kind, "dnsendpoints")
-}
-
-fn ttl(pool: &EdgePool) -> u32 {
-    let dns = pool.spec.dns.as_ref();
-    let backend = dns.and_then(|dns| dns.external_dns.as_ref());
-    backend.map_or_else(
-        || pool.spec.record_ttl_seconds(),
-        |backend| backend.ttl_seconds,
-    )
 }
 
 fn failed(error: &kube::Error) -> EndpointsFault {
@@ -389,6 +417,45 @@ mod tests {
         compile::{Compiled, NamespaceInputs},
         controllers::namespace::snapshot::tests::{context, document},
     };
+
+    /// An annotation that is taken out of the pool is taken off the object, and somebody else's stays.
+    #[test]
+    fn an_object_is_written_again_where_what_is_wanted_of_it_changed_and_not_else() {
+        let endpoint = |label: &str, annotations: &[(&str, &str)]| external_dns::DnsEndpoint {
+            name: "xmpp-edge-org.example".to_owned(),
+            pools: ["hq".to_owned()].into(),
+            labels: [
+                ("zone".to_owned(), label.to_owned()),
+                ("app.kubernetes.io/managed-by".to_owned(), "x".to_owned()),
+            ]
+            .into(),
+            annotations: annotations
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                .collect(),
+            spec: EndpointSpec::default(),
+        };
+        let applied = |endpoint: &external_dns::DnsEndpoint| body("n", endpoint, &[]);
+        let filtered = endpoint("public", &[("filter", "yes")]);
+        let mut held = applied(&filtered);
+        let labels = held.labels();
+        assert_eq!(labels["zone"], "public");
+        assert_eq!(labels["app.kubernetes.io/managed-by"], metadata::MANAGED_BY);
+        held.annotations_mut()
+            .insert("somebody".to_owned(), "else".to_owned());
+        for (wanted, same) in [
+            (filtered, true),
+            (endpoint("public", &[("filter", "no")]), false),
+            (endpoint("public", &[]), false),
+            (endpoint("private", &[("filter", "yes")]), false),
+        ] {
+            let found = is_as_applied(&held, &applied(&wanted), &wanted);
+            assert_eq!(found, same, "{wanted:?}");
+        }
+        let wanted = endpoint("public", &[("filter", "yes")]);
+        held.annotations_mut().remove("filter");
+        assert!(!is_as_applied(&held, &applied(&wanted), &wanted));
+    }
 
     #[tokio::test]
     async fn a_pool_that_is_in_force_as_last_compiled_keeps_its_place_beside_the_others() {

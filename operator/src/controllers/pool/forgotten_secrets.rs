@@ -7,11 +7,11 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
-use kube::{Api, ResourceExt, api::ListParams};
+use kube::{Api, api::ListParams};
 use tokio::time::timeout;
 use xmpp_edge_crds::kinds::EdgePool;
 
-use super::sidecar_secrets::{self, POOLS_IN};
+use super::sidecar_secrets::{self, AllowedGateway};
 use crate::{
     compile::sidecar_secrets_elsewhere,
     controllers::namespace::snapshot::Context,
@@ -25,18 +25,22 @@ const LONGEST: Duration = Duration::from_secs(10);
 /// Looks once at all of them.
 pub async fn withdraw(context: &Context) {
     for (namespace, gateways) in &context.settings.sidecar_namespaces.0 {
-        for gateway in gateways {
+        for AllowedGateway { pools_in, gateway } in gateways {
+            let Some(pools_in) = pools_in else {
+                continue;
+            };
             let entry = ManagedSecret::Sidecar(gateway.clone());
             let place = SecretPlace {
                 namespace: namespace.clone(),
                 name: entry.to_string(),
             };
-            withdraw_at(context, &place).await;
+            withdraw_at(context, &place, pools_in).await;
         }
     }
 }
 
-async fn withdraw_at(context: &Context, place: &SecretPlace) {
+/// What is at `place` for the pools of `pools_in`; of others' nothing is said.
+async fn withdraw_at(context: &Context, place: &SecretPlace, pools_in: &str) {
     let SecretPlace { namespace, name } = place;
     // By its name: the Role there gives no more.
     let only_this = ListParams::default().fields(&format!("metadata.name={name}"));
@@ -50,10 +54,9 @@ async fn withdraw_at(context: &Context, place: &SecretPlace) {
         Err(_) => return,
     };
     for secret in listed {
-        let Some(pools_in) = secret.annotations().get(POOLS_IN) else {
-            continue;
-        };
-        if is_forgotten(&context.caches, pools_in, place) {
+        if sidecar_secrets::is_ours(&secret, pools_in)
+            && is_forgotten(&context.caches, pools_in, place)
+        {
             sidecar_secrets::withdraw(&context.client, pools_in, &secret).await;
         }
     }
@@ -114,21 +117,23 @@ mod tests {
         let none = json!([{"domains": ["org.example"], "address": "inside.example:5269"}]);
         let sidecar = json!([{"name": "org", "domains": ["org.example"], "mode": "Sidecar",
             "sidecar": {"namespace": "chat"}}]);
-        for (pools, is_read, pools_in, expected) in [
-            (vec![], true, "n", 1),
-            (vec![pool(none.clone())], true, "n", 1),
-            (vec![pool(none)], false, "n", 0),
-            (vec![pool(sidecar)], true, "n", 0),
-            (vec![pool(json!("newer"))], true, "n", 0),
-            (vec![], true, "others", 0),
+        for (pools, is_read, pools_in, allowed, expected) in [
+            (vec![], true, "n", "chat=n/org", 1),
+            (vec![], true, "n", "chat=org", 0),
+            (vec![], true, "n", "chat=others/org", 0),
+            (vec![pool(none.clone())], true, "n", "chat=n/org", 1),
+            (vec![pool(none)], false, "n", "chat=n/org", 0),
+            (vec![pool(sidecar)], true, "n", "chat=n/org", 0),
+            (vec![pool(json!("newer"))], true, "n", "chat=n/org", 0),
+            (vec![], true, "others", "chat=n/org", 0),
         ] {
             let secret = json!({"metadata": {"name": "xmpp-edge-sidecar-org", "namespace": "chat", "uid": "s",
                 "labels": {"app.kubernetes.io/managed-by": "xmpp-edge-operator"},
                 "annotations": {"xmpp-edge.dev/pools-in": pools_in}}});
             let (client, mut deleted) = server(secret);
             let mut context = context(client);
-            let allowed: SidecarNamespace = "chat=org".parse().unwrap();
-            context.settings.sidecar_namespaces = [allowed].into_iter().collect();
+            let given: SidecarNamespace = allowed.parse().unwrap();
+            context.settings.sidecar_namespaces = [given].into_iter().collect();
             if is_read {
                 context.caches.was_read("n");
             }
@@ -138,7 +143,11 @@ mod tests {
             }
             withdraw(&context).await;
             let deleted: Vec<String> = std::iter::from_fn(|| deleted.try_recv().ok()).collect();
-            assert_eq!(deleted.len(), expected, "{pools:?} {pools_in}: {deleted:?}");
+            assert_eq!(
+                deleted.len(),
+                expected,
+                "{pools:?} {pools_in} {allowed}: {deleted:?}"
+            );
         }
     }
 }

@@ -233,7 +233,7 @@ async fn write_elsewhere(
             Some(material) => {
                 let place = &identity.place;
                 if let Err(error) = applier.secret_elsewhere(place, material).await {
-                    identity.state = refused(&identity, &error);
+                    identity.state = refused(&identity, applier.namespace, &error);
                 }
             }
             None => {}
@@ -247,13 +247,15 @@ async fn write_elsewhere(
     identities
 }
 
-fn refused(identity: &SidecarIdentity, error: &ApplyError) -> IdentityState {
+fn refused(identity: &SidecarIdentity, pools_in: &str, error: &ApplyError) -> IdentityState {
     let SidecarIdentity { place, gateway, .. } = identity;
     let words = error.to_string();
     IdentityState::Refused(match error.cause() {
         // The watch brings what was first.
         ApplyError::Overtaken { .. } => return IdentityState::NotYet,
-        ApplyError::Refused { .. } => sidecar_secrets::not_allowed(place, gateway, &words),
+        ApplyError::Refused { .. } => {
+            sidecar_secrets::not_allowed(place, gateway, pools_in, &words)
+        }
         _ => sidecar_secrets::not_written(place, &words),
     })
 }

@@ -1,5 +1,5 @@
 //! Secrets of sidecars whose servers are in other namespaces than their pools. Both sides consent: the pool names
-//! the namespace, and whoever runs the operator the gateways that it gives Secrets to.
+//! the namespace, and whoever runs the operator the gateways that it gives Secrets to, with the namespaces of their pools.
 
 use std::{collections::BTreeMap, collections::BTreeSet, str::FromStr};
 
@@ -22,29 +22,54 @@ use crate::{
 /// Annotation of such a Secret: the namespace of its pools.
 pub const POOLS_IN: &str = "xmpp-edge.dev/pools-in";
 
-/// `--sidecar-namespace`: gateways by the namespaces that sidecars' Secrets may be written into.
+/// `--sidecar-namespace`: whose sidecars' Secrets may be written, by the namespaces that they are written into.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SidecarNamespaces(pub BTreeMap<String, BTreeSet<String>>);
+pub struct SidecarNamespaces(pub BTreeMap<String, BTreeSet<AllowedGateway>>);
 
-/// One `--sidecar-namespace`: `chat=org,lab`.
+/// A gateway whose sidecars' Secret may be written.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AllowedGateway {
+    /// Namespace of its pools; `None`: the only one that is watched, and nobody's where there are several. Names of
+    /// gateways are each tenant's own choice, so that a name alone would allow them all.
+    pub pools_in: Option<String>,
+    pub gateway: String,
+}
+
+/// One `--sidecar-namespace`: `chat=edge/org,edge/lab`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SidecarNamespace {
     pub namespace: String,
-    pub gateways: BTreeSet<String>,
+    pub gateways: BTreeSet<AllowedGateway>,
 }
 
 impl FromStr for SidecarNamespace {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const FORM: &str = "give a namespace, and gateways with the namespaces of their pools, such as chat=edge/org,edge/lab";
         let (namespace, gateways) = text
             .split_once('=')
             .filter(|(namespace, gateways)| !namespace.is_empty() && !gateways.is_empty())
-            .ok_or("give a namespace and names of gateways, such as chat=org,lab")?;
+            .ok_or(FORM)?;
         let gateways = gateways.split(',').filter(|name| !name.is_empty());
+        let gateways = gateways.map(|name| AllowedGateway::parse(name).ok_or(FORM));
         Ok(Self {
             namespace: namespace.to_owned(),
-            gateways: gateways.map(str::to_owned).collect(),
+            gateways: gateways.collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl AllowedGateway {
+    fn parse(text: &str) -> Option<Self> {
+        let (pools_in, gateway) = match text.split_once('/') {
+            Some((pools_in, gateway)) => (Some(pools_in), gateway),
+            None => (None, text),
+        };
+        let is_name = |name: &str| !name.is_empty() && !name.contains('/');
+        (is_name(gateway) && pools_in.is_none_or(is_name)).then(|| Self {
+            pools_in: pools_in.map(str::to_owned),
+            gateway: gateway.to_owned(),
         })
     }
 }
@@ -64,9 +89,31 @@ impl FromIterator<SidecarNamespace> for SidecarNamespaces {
 }
 
 impl SidecarNamespaces {
-    fn allow(&self, namespace: &str, gateway: &str) -> bool {
-        let gateways = self.0.get(namespace);
-        gateways.is_some_and(|gateways| gateways.contains(gateway))
+    /// What is allowed where `only` is the one namespace that is watched, if there is only one.
+    #[must_use]
+    pub fn where_watched(self, only: Option<&str>) -> Self {
+        let complete = |gateway: AllowedGateway| AllowedGateway {
+            pools_in: gateway.pools_in.or_else(|| only.map(str::to_owned)),
+            ..gateway
+        };
+        let places = self.0.into_iter().map(|(namespace, gateways)| {
+            let gateways = gateways.into_iter().map(complete).collect();
+            (namespace, gateways)
+        });
+        Self(places.collect())
+    }
+
+    /// Namespaces and gateways that nobody is allowed to have a Secret for, as they name no pools.
+    pub fn useless(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().flat_map(|(namespace, gateways)| {
+            let useless = gateways.iter().filter(|it| it.pools_in.is_none());
+            useless.map(move |it| (namespace.as_str(), it.gateway.as_str()))
+        })
+    }
+
+    fn allow(&self, namespace: &str, gateway: &str, pools_in: &str) -> bool {
+        let mut gateways = self.0.get(namespace).into_iter().flatten();
+        gateways.any(|it| it.gateway == gateway && it.pools_in.as_deref() == Some(pools_in))
     }
 }
 
@@ -107,8 +154,8 @@ pub fn held(
     namespace: &str,
     state: SecretElsewhere,
 ) -> HeldElsewhere {
-    if !allowed.allow(&place.namespace, gateway) {
-        return HeldElsewhere::Refused(not_allowed(place, gateway, ""));
+    if !allowed.allow(&place.namespace, gateway, namespace) {
+        return HeldElsewhere::Refused(not_allowed(place, gateway, namespace, ""));
     }
     match state {
         SecretElsewhere::Unread => HeldElsewhere::NotYet,
@@ -118,15 +165,15 @@ pub fn held(
         }
         SecretElsewhere::Held(secret) => HeldElsewhere::Refused(foreign(place, &secret)),
         SecretElsewhere::Forbidden(words) => {
-            HeldElsewhere::Refused(not_allowed(place, gateway, &words))
+            HeldElsewhere::Refused(not_allowed(place, gateway, namespace, &words))
         }
         SecretElsewhere::Failed(words) => HeldElsewhere::Refused(not_written(place, &words)),
     }
 }
 
-/// The namespace gives nothing, with the line to add.
+/// The namespace gives nothing to the pools of `pools_in`, with the line to add.
 #[must_use]
-pub fn not_allowed(place: &SecretPlace, gateway: &str, words: &str) -> Fault {
+pub fn not_allowed(place: &SecretPlace, gateway: &str, pools_in: &str, words: &str) -> Fault {
     let SecretPlace { namespace, name } = place;
     let words = if words.is_empty() {
         String::new()
@@ -136,7 +183,7 @@ pub fn not_allowed(place: &SecretPlace, gateway: &str, words: &str) -> Fault {
     Fault::new(
         Reason::NamespaceNotAllowed,
         format!(
-            "the operator may not write Secret {name:?} into namespace {namespace:?}{words}: whoever runs it adds `sidecars: {{{namespace}: [{gateway}]}}` to the chart's values, which makes the Role there, or you take sidecar.namespace out of the gateway"
+            "the operator may not write Secret {name:?} into namespace {namespace:?} for pools of {pools_in:?}{words}: whoever runs it adds `sidecars: {{{namespace}: [{pools_in}/{gateway}]}}` to the chart's values, which makes the Role there, or you take sidecar.namespace out of the gateway"
         ),
     )
 }
@@ -214,12 +261,17 @@ mod tests {
         SecretElsewhere::Held(Arc::new(serde_json::from_value(secret).unwrap()))
     }
 
+    fn allowed(arguments: &[&str]) -> SidecarNamespaces {
+        let arguments = arguments.iter();
+        arguments
+            .map(|text| text.parse::<SidecarNamespace>().unwrap())
+            .collect()
+    }
+
     #[test]
     fn both_sides_consent_and_nobody_s_secret_is_written_over() {
-        let allowed: SidecarNamespaces = ["chat=org,lab", "chat=more"]
-            .into_iter()
-            .map(|text| text.parse::<SidecarNamespace>().unwrap())
-            .collect();
+        let allowed = allowed(&["chat=edge/org,edge/lab", "chat=more,tenant/theirs"])
+            .where_watched(Some("edge"));
         let ours = json!({"app.kubernetes.io/managed-by": "xmpp-edge-operator"});
         let of = |namespace| json!({"xmpp-edge.dev/pools-in": namespace});
         let forbidden = || SecretElsewhere::Forbidden("secrets is forbidden".to_owned());
@@ -232,14 +284,22 @@ mod tests {
                 "other",
                 SecretElsewhere::Absent,
                 Some(Reason::NamespaceNotAllowed),
-                "sidecars: {chat: [other]}",
+                "sidecars: {chat: [edge/other]}",
+            ),
+            // Another's gateway of that name is not this one.
+            (
+                "chat",
+                "theirs",
+                SecretElsewhere::Absent,
+                Some(Reason::NamespaceNotAllowed),
+                "sidecars: {chat: [edge/theirs]}",
             ),
             (
                 "elsewhere",
                 "org",
                 SecretElsewhere::Absent,
                 Some(Reason::NamespaceNotAllowed),
-                "sidecars: {elsewhere: [org]}",
+                "sidecars: {elsewhere: [edge/org]}",
             ),
             (
                 "chat",
@@ -284,8 +344,42 @@ mod tests {
                 (found, _) => panic!("{namespace} {gateway}: {found:?}"),
             }
         }
-        for text in ["chat", "=org", "chat="] {
+        for text in [
+            "chat",
+            "=org",
+            "chat=",
+            "chat=/org",
+            "chat=edge/",
+            "chat=edge/org/x",
+        ] {
             assert!(text.parse::<SidecarNamespace>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_gateway_without_a_namespace_is_that_of_the_only_one_watched_and_of_several_nobody_s() {
+        let given = || allowed(&["chat=org,tenant/lab"]);
+        let alone = given().where_watched(Some("edge"));
+        assert_eq!(alone.useless().count(), 0);
+        let several = given().where_watched(None);
+        assert_eq!(several.useless().collect::<Vec<_>>(), [("chat", "org")]);
+        for (gateway, pools_in, where_alone, where_several) in [
+            ("org", "edge", true, false),
+            ("org", "tenant", false, false),
+            ("lab", "tenant", true, true),
+            ("lab", "edge", false, false),
+        ] {
+            let case = format!("{pools_in}/{gateway}");
+            assert_eq!(
+                alone.allow("chat", gateway, pools_in),
+                where_alone,
+                "{case}"
+            );
+            assert_eq!(
+                several.allow("chat", gateway, pools_in),
+                where_several,
+                "{case}"
+            );
         }
     }
 }

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
+use xmpp_edge_crds::kinds::pool::dns::ExternalDns;
 
 use crate::dns::{
     rrset::{Name, RecordData, RecordKind},
@@ -27,8 +28,7 @@ pub struct PoolEndpoint<'a> {
     pub name: &'a str,
     /// `spec.route.priority`: the lowest is the most preferred, then the name.
     pub priority: u16,
-    /// `spec.dns.externalDns.ttlSeconds`.
-    pub ttl: u32,
+    pub settings: &'a ExternalDns,
     pub wanted: &'a DesiredRecords,
 }
 
@@ -38,6 +38,9 @@ pub struct DnsEndpoint {
     pub name: String,
     /// Names of the pools in it, which own it together, none as controller.
     pub pools: BTreeSet<String>,
+    /// What the most preferred of them wants on it.
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
     pub spec: EndpointSpec,
 }
 
@@ -61,6 +64,16 @@ pub struct Endpoint {
     /// SRV: `priority weight port host.`
     #[serde(default)]
     pub targets: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub provider_specific: Vec<ProviderProperty>,
+}
+
+/// What a provider is told of an RRset.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProviderProperty {
+    pub name: String,
+    #[serde(default)]
+    pub value: String,
 }
 
 /// Which pools are to be published: all that serve; where no pool of a domain does, of those in the
@@ -128,15 +141,18 @@ pub fn objects(pools: &[PoolEndpoint<'_>], now: &[EndpointSpec]) -> Vec<DnsEndpo
             let object = objects.entry(name.clone()).or_insert_with(|| DnsEndpoint {
                 name,
                 pools: BTreeSet::new(),
+                labels: pool.settings.labels.clone(),
+                annotations: pool.settings.annotations.clone(),
                 spec: EndpointSpec::default(),
             });
             object.pools.insert(pool.name.to_owned());
-            // The first pool that comes is the most preferred: its TTL holds for the object.
+            // The first pool that comes is the most preferred: its TTL holds for the object, and what it says to the
+            // provider.
             let first = object.spec.endpoints.first();
-            let ttl = first.map_or(pool.ttl, |endpoint| endpoint.record_ttl);
+            let like = first.cloned().unwrap_or_else(|| empty(pool.settings));
             for (name, wanted) in records {
                 for data in wanted {
-                    add(&mut object.spec, name, data, ttl);
+                    add(&mut object.spec, name, data, &like);
                 }
             }
         }
@@ -155,7 +171,24 @@ pub fn objects(pools: &[PoolEndpoint<'_>], now: &[EndpointSpec]) -> Vec<DnsEndpo
     objects
 }
 
-fn add(spec: &mut EndpointSpec, name: &Name, data: &RecordData, ttl: u32) {
+/// An RRset of nothing as a pool wants its own to be.
+fn empty(settings: &ExternalDns) -> Endpoint {
+    let properties = settings.provider_specific.iter();
+    let properties = properties.map(|(name, value)| ProviderProperty {
+        name: name.clone(),
+        value: value.clone(),
+    });
+    Endpoint {
+        dns_name: String::new(),
+        record_type: String::new(),
+        record_ttl: settings.ttl_seconds,
+        targets: Vec::new(),
+        provider_specific: properties.collect(),
+    }
+}
+
+/// Adds a record; its RRset is else as `like`.
+fn add(spec: &mut EndpointSpec, name: &Name, data: &RecordData, like: &Endpoint) {
     let (dns_name, record_type) = (dns_name(name), record_type(data.kind()));
     let here = spec
         .endpoints
@@ -166,8 +199,8 @@ fn add(spec: &mut EndpointSpec, name: &Name, data: &RecordData, ttl: u32) {
         None => spec.endpoints.push(Endpoint {
             dns_name,
             record_type: record_type.to_owned(),
-            record_ttl: ttl,
             targets: vec![target_of(data)],
+            ..like.clone()
         }),
     }
 }
@@ -233,17 +266,23 @@ mod tests {
     fn two(standings: [Availability; 2], now: &[DnsEndpoint]) -> Vec<DnsEndpoint> {
         let one = wanted("a.edge.example", 10, standings[0], "192.0.2.1");
         let two = wanted("b.edge.example", 20, standings[1], "2001:db8::2");
+        let settings = [(60, "a"), (300, "b")].map(|(ttl_seconds, pool)| ExternalDns {
+            ttl_seconds,
+            labels: [("zone".to_owned(), pool.to_owned())].into(),
+            annotations: [("filter".to_owned(), pool.to_owned())].into(),
+            provider_specific: [("proxied".to_owned(), format!("not-{pool}"))].into(),
+        });
         let pools = [
             PoolEndpoint {
                 name: "b",
                 priority: 20,
-                ttl: 300,
+                settings: &settings[1],
                 wanted: &two,
             },
             PoolEndpoint {
                 name: "a",
                 priority: 10,
-                ttl: 60,
+                settings: &settings[0],
                 wanted: &one,
             },
         ];
@@ -252,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_domain_is_one_object_of_all_pools_with_the_ttl_of_the_most_preferred() {
+    fn a_domain_is_one_object_of_all_pools_as_the_most_preferred_wants_it() {
         let objects = two([Availability::Serving; 2], &[]);
         let names: Vec<&str> = objects.iter().map(|object| object.name.as_str()).collect();
         assert_eq!(
@@ -267,21 +306,30 @@ mod tests {
             objects[2].pools,
             BTreeSet::from(["a".to_owned(), "b".to_owned()])
         );
+        let told = |value: &str| serde_json::json!([{ "name": "proxied", "value": value }]);
         assert_eq!(
             serde_json::to_value(&objects[2].spec).unwrap(),
             serde_json::json!({ "endpoints": [
                 { "dnsName": "_xmpp-server._tcp.org.example", "recordType": "SRV", "recordTTL": 60,
-                  "targets": ["10 100 5269 a.edge.example.", "20 100 5269 b.edge.example."] },
+                  "targets": ["10 100 5269 a.edge.example.", "20 100 5269 b.edge.example."],
+                  "providerSpecific": told("not-a") },
                 { "dnsName": "_xmpps-server._tcp.org.example", "recordType": "SRV", "recordTTL": 60,
-                  "targets": ["10 100 5270 a.edge.example.", "20 100 5270 b.edge.example."] },
+                  "targets": ["10 100 5270 a.edge.example.", "20 100 5270 b.edge.example."],
+                  "providerSpecific": told("not-a") },
             ]})
         );
         assert_eq!(
             serde_json::to_value(&objects[1].spec).unwrap(),
             serde_json::json!({ "endpoints": [
-                { "dnsName": "b.edge.example", "recordType": "AAAA", "recordTTL": 300, "targets": ["2001:db8::2"] },
+                { "dnsName": "b.edge.example", "recordType": "AAAA", "recordTTL": 300, "targets": ["2001:db8::2"],
+                  "providerSpecific": told("not-b") },
             ]})
         );
+        // What the filters of external-dns select by.
+        for (object, pool) in [(0, "a"), (1, "b"), (2, "a")] {
+            assert_eq!(objects[object].labels["zone"], pool);
+            assert_eq!(objects[object].annotations["filter"], pool);
+        }
     }
 
     #[test]

@@ -91,6 +91,14 @@ impl Scope {
             Self::Namespaces(names) => names.iter().cloned().map(Some).collect(),
         }
     }
+
+    /// The one namespace that is watched, where it is only one.
+    pub(crate) fn only(&self) -> Option<&str> {
+        match self {
+            Self::Namespaces(names) if names.len() == 1 => names.first().map(String::as_str),
+            Self::Namespaces(_) | Self::Cluster => None,
+        }
+    }
 }
 
 impl fmt::Display for Scope {

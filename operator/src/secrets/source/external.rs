@@ -67,10 +67,14 @@ pub enum Progress {
     })]
     Waiting { reason: String, message: String },
     /// It gave up for now, and tries again by and by.
-    #[error("cert-manager could not issue it ({reason}: {message}): {}", if reason == "Denied" {
+    #[error("cert-manager could not issue it ({reason}: {message}): {}{}", if reason == "Denied" {
         "let the cluster's approval policy admit these names for this issuer, then delete the CertificateRequest"
     } else {
         "mend what it says; it is tried again by itself, at once after `cmctl renew`"
+    }, if self.lacks_common_name() {
+        "; set spec.certificate.certManager.commonName"
+    } else {
+        ""
     })]
     Failed { reason: String, message: String },
 }
@@ -80,6 +84,16 @@ impl Progress {
     /// issuers and their Secrets, and no reason of its own.
     fn lacks_reference(&self) -> bool {
         matches!(self, Self::Waiting { message, .. } if message.starts_with("Referenced "))
+    }
+
+    /// Whether an issuer insists on a common name, as Vault does unless `require_cn` is false.
+    fn lacks_common_name(&self) -> bool {
+        let Self::Failed { message, .. } = self else {
+            return false;
+        };
+        ["common_name", "commonName"]
+            .iter()
+            .any(|name| message.contains(name))
     }
 
     /// Whether it goes on without anybody.
@@ -98,6 +112,31 @@ impl Progress {
             Self::Waiting { .. } if self.lacks_reference() => Reason::ReferenceMissing,
             Self::Unseen | Self::Waiting { .. } => Reason::Issuing,
             Self::Failed { .. } => Reason::IssuanceFailed,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_issuer_that_insists_on_a_common_name_is_told_with_the_field() {
+        for (message, told) in [
+            (
+                "Vault failed to sign certificate: the common_name field is required, or must be provided in a CSR with \"use_csr_common_name\" set to true, unless \"require_cn\" is set to false",
+                true,
+            ),
+            ("commonName: Required value", true),
+            ("quota exceeded", false),
+        ] {
+            let progress = Progress::Failed {
+                reason: "Failed".to_owned(),
+                message: message.to_owned(),
+            };
+            let said = progress.to_string();
+            let ends = said.ends_with("; set spec.certificate.certManager.commonName");
+            assert_eq!(ends, told, "{said}");
         }
     }
 }

@@ -51,7 +51,7 @@ use crate::{
 /// The one manager of fields of a pool's objects.
 pub const MANAGER: &str = "xmpp-edge-operator";
 /// Annotation of an object: print of what was applied.
-const APPLIED: &str = "xmpp-edge.dev/applied";
+pub(super) const APPLIED: &str = "xmpp-edge.dev/applied";
 /// Annotation of a pod: print of what it mounts. A change of it makes the kubelet look at once,
 /// which it else does every minute.
 const MOUNTED: &str = "xmpp-edge.dev/mounted";
@@ -383,7 +383,7 @@ fn short_hash(bytes: &[u8]) -> String {
 }
 
 /// SHA-256 over JSON, shortened; keys are sorted, so that equal values have equal prints.
-fn print_of(value: &Value) -> String {
+pub(super) fn print_of(value: &Value) -> String {
     short_hash(value.to_string().as_bytes())
 }
 

@@ -6,7 +6,7 @@ use xmpp_edge_crds::{edge_config::EdgeConfig, kinds::EdgePool};
 
 use super::{Child, ChildKind, metadata, names};
 
-/// The Certificate, in mode `certManager` alone. `duration` and `renewBefore` are handed through.
+/// The Certificate, in mode `certManager` alone. `commonName`, `duration` and `renewBefore` are handed through.
 #[must_use]
 pub fn plan(pool: &EdgePool, config: &EdgeConfig) -> Option<Child> {
     let mode = pool.spec.certificate.cert_manager.as_ref()?;
@@ -28,9 +28,12 @@ pub fn plan(pool: &EdgePool, config: &EdgeConfig) -> Option<Child> {
         },
     });
     spec["privateKey"] = json!(mode.private_key);
+    // While a spec is not accepted, the names are those before.
+    let is_covered = |name: &&String| dns_names.contains(*name);
     for (key, value) in [
-        ("duration", &mode.duration),
-        ("renewBefore", &mode.renew_before),
+        ("commonName", mode.common_name.as_ref().filter(is_covered)),
+        ("duration", mode.duration.as_ref()),
+        ("renewBefore", mode.renew_before.as_ref()),
     ] {
         if let Some(value) = value {
             spec[key] = Value::from(value.as_str());

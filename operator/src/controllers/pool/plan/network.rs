@@ -3,14 +3,15 @@
 //! In: the public listeners from anywhere, the internal ones from `internalFrom` (without it from the namespaces of
 //! sidecars where these alone come), the admin port
 //! from the operator and `adminFrom`. Out: DNS, the gateways, the contacts' database, partners on
-//! any TCP port, but no private or link-local network (in their place the egress proxy, where there
-//! is one), and `egress`. A policy knows no names, and a
+//! any TCP port, but no private or link-local network save for partners whose host an administrator names there
+//! (in their place the egress proxy, where there is one), and `egress`. A policy knows no names, and a
 //! partner's SRV record may lead anywhere: what is given by name is allowed by its port alone, of a
 //! Service's name within its namespace (where pods listen on another port than their Service,
 //! `egress` says so); of a SIP server without a port any, for its records say which. DNS is allowed to the cluster's pods and to the resolvers that are known.
 
 use std::{collections::BTreeSet, net::IpAddr};
 
+use ipnet::IpNet;
 use k8s_openapi::{
     api::networking::v1::{
         IPBlock, NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyIngressRule,
@@ -160,11 +161,14 @@ fn egress(pool: &EdgePool, config: &EdgeConfig, facts: &Facts<'_>) -> Vec<Networ
     if let Some(proxy) = &config.settings.egress_proxy {
         // Nothing but the proxy is dialled for partners.
         rules.extend(to_server(&proxy.address, &config.namespace));
-    } else if !partners.is_empty() {
-        rules.push(NetworkPolicyEgressRule {
-            to: Some(partners),
-            ports: Some(vec![tcp_any()]),
-        });
+    } else {
+        if !partners.is_empty() {
+            rules.push(NetworkPolicyEgressRule {
+                to: Some(partners),
+                ports: Some(vec![tcp_any()]),
+            });
+        }
+        rules.extend(named_partners(pool, config));
     }
     rules.extend(pool.spec.network_policy.egress.iter().cloned());
     rules.dedup();
@@ -209,11 +213,15 @@ fn host_network(ip: IpAddr) -> String {
     }
 }
 
+/// Networks that no connection to a partner is let out to.
+fn denied(pool: &EdgePool) -> Vec<String> {
+    let given = pool.spec.network_policy.partner_egress_except.as_ref();
+    given.map_or_else(|| PRIVATE.map(str::to_owned).to_vec(), Clone::clone)
+}
+
 /// Both families, each without its exceptions; a family that is excepted whole is left out.
 fn partners(pool: &EdgePool) -> Vec<NetworkPolicyPeer> {
-    let given = pool.spec.network_policy.partner_egress_except.as_ref();
-    let except: Vec<String> =
-        given.map_or_else(|| PRIVATE.map(str::to_owned).to_vec(), Clone::clone);
+    let except = denied(pool);
     ANYWHERE
         .into_iter()
         .filter(|all| {
@@ -232,6 +240,36 @@ fn partners(pool: &EdgePool) -> Vec<NetworkPolicyPeer> {
         .collect()
 }
 
+/// The rules that let pods reach those partners whose host an administrator names (`proxyFqdn`) where partners else
+/// are not: an address of a denied network, or a Service. Public addresses are let out already, and what any other
+/// name stands for is the partner's to change.
+fn named_partners(pool: &EdgePool, config: &EdgeConfig) -> Vec<NetworkPolicyEgressRule> {
+    let denied = denied(pool);
+    let denied: Vec<IpNet> = denied.iter().filter_map(|it| it.parse().ok()).collect();
+    let (mut addresses, mut services) = (BTreeSet::new(), BTreeSet::new());
+    let dialled = config.partners.iter();
+    let dialled = dialled.filter(|partner| !partner.suspended && !partner.left_out);
+    for HostPort { host, port } in dialled.filter_map(|partner| partner.proxy_fqdn.as_ref()) {
+        match host {
+            Host::Ip(ip) => {
+                if denied.iter().any(|network| network.contains(ip)) {
+                    addresses.insert((*ip, *port));
+                }
+            }
+            Host::Name(name) => {
+                let namespace = namespace_of_service(name, &config.namespace);
+                services.extend(namespace.map(|namespace| (namespace, *port)));
+            }
+        }
+    }
+    let addresses = addresses.into_iter();
+    let services = services.into_iter();
+    addresses
+        .map(|(ip, port)| to_address(ip, tcp(port)))
+        .chain(services.map(|(namespace, port)| to_namespace(namespace, &tcp(port))))
+        .collect()
+}
+
 /// Whether two networks are of one family.
 fn same(one: &str, other: &str) -> bool {
     one.contains(':') == other.contains(':')
@@ -241,13 +279,27 @@ fn same(one: &str, other: &str) -> bool {
 fn to_server(address: &HostPort, namespace: &str) -> Vec<NetworkPolicyEgressRule> {
     let port = tcp(address.port);
     match &address.host {
-        Host::Ip(ip) => {
-            vec![NetworkPolicyEgressRule {
-                to: Some(vec![block(&host_network(*ip), None)]),
-                ports: Some(vec![port]),
-            }]
-        }
+        Host::Ip(ip) => vec![to_address(*ip, port)],
         Host::Name(name) => to_name(name, &port, namespace),
+    }
+}
+
+fn to_address(ip: IpAddr, port: NetworkPolicyPort) -> NetworkPolicyEgressRule {
+    NetworkPolicyEgressRule {
+        to: Some(vec![block(&host_network(ip), None)]),
+        ports: Some(vec![port]),
+    }
+}
+
+/// The namespace of the Service that a host name is, where it can be nothing else. `own`: that of the pods.
+fn namespace_of_service<'a>(name: &'a DomainName, own: &'a str) -> Option<&'a str> {
+    let labels: Vec<&str> = name.as_str().split('.').collect();
+    match labels.as_slice() {
+        [_] => Some(own),
+        // Of a headless Service, a pod's own name comes first.
+        [.., other, "svc"] | [.., other, "svc", "cluster", "local"] => Some(*other),
+        [_, other, "svc", ..] => Some(*other),
+        _ => None,
     }
 }
 
@@ -257,16 +309,14 @@ fn to_name(
     port: &NetworkPolicyPort,
     namespace: &str,
 ) -> Vec<NetworkPolicyEgressRule> {
-    let labels: Vec<&str> = name.as_str().split('.').collect();
-    match labels.as_slice() {
-        [_] => vec![to_namespace(namespace, port)],
-        // Of a headless Service, a pod's own name comes first.
-        [.., other, "svc"] | [.., other, "svc", "cluster", "local"] => {
-            vec![to_namespace(other, port)]
-        }
-        [_, other, "svc", ..] => vec![to_namespace(other, port)],
+    if let Some(namespace) = namespace_of_service(name, namespace) {
+        return vec![to_namespace(namespace, port)];
+    }
+    match name.as_str().split_once('.') {
         // A Service of another namespace, or a name of two labels outside.
-        [_, other] => vec![to_namespace(other, port), anywhere(port)],
+        Some((_, other)) if !other.contains('.') => {
+            vec![to_namespace(other, port), anywhere(port)]
+        }
         _ => vec![anywhere(port)],
     }
 }

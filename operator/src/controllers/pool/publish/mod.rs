@@ -38,7 +38,7 @@ use crate::{
     controllers::namespace::snapshot::Context,
     dns::{
         Availability, DnsError, DnsMemory, Publisher, RecordOwner, UpdateSettings,
-        addresses::Ingress,
+        addresses::{Ingress, of_partners},
         backend::pool_records::{
             AddressSource, KeepMemory, PoolRecordsBackend, PoolRecordsOutcome, PoolRecordsTask,
         },
@@ -359,10 +359,18 @@ pub fn ingress(service: Option<&Service>) -> Vec<Ingress> {
         .collect()
 }
 
-/// The spec's addresses, else those of the load balancer that are no names.
+/// The spec's addresses, else those of the load balancer that are no names and that partners are told.
 fn given_addresses(found: &PoolRecords<'_>) -> Vec<String> {
     let given = found.pool.spec.access_edge.addresses.clone();
-    given.unwrap_or_else(|| super::read::balancer(found.service).0)
+    given.unwrap_or_else(|| {
+        let ingress = ingress(found.service).into_iter();
+        let addresses = ingress.filter_map(|it| match it {
+            Ingress::Ip(ip) => Some(ip),
+            Ingress::HostName(_) => None,
+        });
+        let told = of_partners(addresses.collect());
+        told.iter().map(ToString::to_string).collect()
+    })
 }
 
 fn said(outcome: Option<&PoolRecordsOutcome>) -> DesiredCondition {

@@ -7,7 +7,10 @@ mod secrets;
 
 use std::collections::BTreeMap;
 
-use xmpp_edge_crds::{edge_config::EdgeConfig, kinds::EdgePool};
+use xmpp_edge_crds::{
+    edge_config::EdgeConfig,
+    kinds::{EdgePool, XmppFederatedPartner},
+};
 
 use super::{Child, ChildKind, Facts, PoolPlan, plan};
 use crate::compile::{NamespaceInputs, compile};
@@ -37,10 +40,15 @@ spec:
 const SELF_SIGNED: &str = "  certificate: {selfSigned: {}}\n";
 
 fn config(pool: &EdgePool) -> EdgeConfig {
+    config_with(pool, Vec::new())
+}
+
+fn config_with(pool: &EdgePool, partners: Vec<XmppFederatedPartner>) -> EdgeConfig {
     let name = pool.metadata.name.clone().unwrap();
     let world = NamespaceInputs {
         namespace: "org".into(),
         pools: vec![pool.clone()],
+        partners,
         ..NamespaceInputs::default()
     };
     let mut compiled = compile(&world, &BTreeMap::new());

@@ -186,6 +186,49 @@ fn what_the_spec_allows_is_allowed_and_nothing_beside_it() {
     );
 }
 
+/// Where the policy is enforced, `proxyFqdn` alone would be dialled in vain.
+#[test]
+fn a_partner_that_an_administrator_names_is_reached_in_a_private_network() {
+    const THERE: Peer = Pod {
+        namespace: "demo-partner",
+        name: "prosody",
+    };
+    let denied = "  networkPolicy: {partnerEgressExcept: [198.51.100.0/24]}\n";
+    let proxy = "  settings: {egressProxy: {address: 'proxy.example:1080'}}\n";
+    for (more, suspended, peer, port, expected) in [
+        ("", false, LAN, 5269, true),
+        ("", false, LAN, 5270, false),
+        ("", false, THERE, 5270, true),
+        ("", false, THERE, 5269, false),
+        ("", false, MONITORING, 5269, false),
+        ("", true, LAN, 5269, false),
+        ("", true, THERE, 5270, false),
+        (denied, false, PARTNER, 5269, true),
+        (denied, false, PARTNER, 5270, false),
+        (proxy, false, LAN, 5269, false),
+    ] {
+        let pool = pool(&format!("{SELF_SIGNED}{more}"));
+        let hosts = [
+            "10.20.30.40",
+            "p.demo-partner.svc.cluster.local:5270",
+            "xmpp.example",
+            "198.51.100.7",
+        ];
+        let partners = hosts.iter().enumerate().map(|(number, host)| {
+            let partner = serde_json::json!({
+                "apiVersion": "xmpp-edge.dev/v1alpha1", "kind": "XmppFederatedPartner",
+                "metadata": {"name": format!("p{number}")},
+                "spec": {"domain": format!("p{number}.example"), "proxyFqdn": host, "suspended": suspended},
+            });
+            serde_json::from_value(partner).unwrap()
+        });
+        let plan = plan(&pool, &config_with(&pool, partners.collect()), &facts());
+        let policy = manifest(&plan, ChildKind::NetworkPolicy, "hq");
+        let found = allowed(&policy, "egress", "to", peer, ("TCP", port));
+        assert_eq!(found, expected, "{more:?} {suspended} {peer:?} {port}");
+    }
+}
+
 #[test]
 fn s20_with_an_egress_proxy_pods_reach_it_and_no_partner() {
     check(

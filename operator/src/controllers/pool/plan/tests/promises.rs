@@ -131,6 +131,32 @@ fn a_volume_that_is_there_keeps_its_storage_class() {
     assert_eq!(claim["spec"]["resources"]["requests"]["storage"], "2Gi");
 }
 
+/// The API server refuses a smaller claim at each look, and the pool would not be ready for it.
+#[test]
+fn a_volume_that_somebody_enlarged_stays_as_large() {
+    for (held, wanted, expected) in [
+        ("5Gi", "2Gi", "5Gi"),
+        ("1Gi", "2Gi", "2Gi"),
+        ("2048Mi", "2Gi", "2Gi"),
+    ] {
+        let pool = pool(&format!(
+            "{SELF_SIGNED}  replicas: 1\n  contacts: {{embedded: {{size: {wanted}}}}}\n"
+        ));
+        let held = format!(
+            "{{metadata: {{name: hq-contacts}}, spec: {{resources: {{requests: {{storage: {held}}}}}}}}}"
+        );
+        let held = serde_saphyr::from_str(&held).unwrap();
+        let facts = Facts {
+            volume: Some(&held),
+            ..facts()
+        };
+        let plan = plan(&pool, &config(&pool), &facts);
+        let claim = manifest(&plan, ChildKind::PersistentVolumeClaim, "hq-contacts");
+        let asked = &claim["spec"]["resources"]["requests"]["storage"];
+        assert_eq!(*asked, expected, "{held:?} {wanted}");
+    }
+}
+
 #[test]
 fn everything_but_the_volume_goes_with_the_pool() {
     for more in ["", "  replicas: 1\n"] {

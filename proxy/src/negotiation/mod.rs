@@ -41,7 +41,7 @@ use crate::xml::{Element, StreamHeader};
 pub use fault::{Fault, StreamError};
 pub use inbound::Inbound;
 pub use outbound::{Outbound, OutboundStart, Purpose};
-pub(crate) use wire::{OwnHeader, ns};
+pub(crate) use wire::{OwnHeader, ns, stream_error};
 
 /// Most pairs, authenticated and pending together, on one stream; one more gets
 /// `resource-constraint` (XEP-0220 section 2.5).

@@ -377,9 +377,11 @@ impl Outbound {
         environment: &dyn Environment,
         out: &mut Vec<Output>,
     ) -> Result<(), Fault> {
+        if let Some(fault) = wire::peer_error(element) {
+            return Err(fault);
+        }
         let unexpected = || Err(Fault::UnexpectedElement(element.name.clone()));
         match (element.name.as_str(), element.namespace.as_str()) {
-            ("error", ns::STREAM) => Err(wire::peer_error(element)),
             ("features", ns::STREAM) => self.features(element, environment, out),
             (_, ns::TLS) => self.tls_answer(element, out),
             (_, ns::SASL) => self.sasl_answer(element, environment, out),

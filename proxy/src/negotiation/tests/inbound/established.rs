@@ -359,6 +359,14 @@ fn ends_are_in_full_in_every_state() {
         ],
     );
     run(
+        "the peer's error in the namespace of its condition",
+        external(&[SaslOverTls]),
+        &[
+            Peer("<error xmlns='urn:ietf:params:xml:ns:xmpp-streams'><conflict/></error>"),
+            Sees(&["</stream:stream>[close PeerError]"]),
+        ],
+    );
+    run(
         "probes are not for inbound streams",
         external(&[SaslOverTls]),
         &[Probe(1), Quiet],

@@ -330,6 +330,27 @@ fn s14_what_a_peer_says_before_a_header_is_heard() {
         ],
     );
     run(
+        "in the namespace of its condition",
+        plain(&[SaslOverTls]),
+        &[
+            Peer(
+                "<error xmlns='urn:ietf:params:xml:ns:xmpp-streams'><invalid-namespace/></error>",
+            ),
+            Sees(&["[step Policy PeerError]", "[close PeerError]"]),
+        ],
+    );
+    run(
+        "in the namespace of its condition, behind a header",
+        plain(&[SaslOverTls]),
+        &[
+            Peer(HEADER),
+            Peer(
+                "<error xmlns='urn:ietf:params:xml:ns:xmpp-streams'><invalid-namespace/></error>",
+            ),
+            Sees(&["[close PeerError]"]),
+        ],
+    );
+    run(
         "the end and nothing else",
         plain(&[SaslOverTls]),
         &[Peer("</stream:stream>"), Sees(&["[close PeerClosed]"])],

@@ -430,6 +430,7 @@ fn s14_what_a_peer_says_instead_of_a_header_may_follow_a_declaration_and_have_an
         "<s:features xmlns:s='http://etherx.jabber.org/streams'/>",
         "<error xmlns='http://etherx.jabber.org/streams'><a/></error>",
         "<stream:error xmlns:stream='http://etherx.jabber.org/streams'/>",
+        "<error xmlns='urn:ietf:params:xml:ns:xmpp-streams'><a/></error>",
     ] {
         for before in ["", "<?xml version='1.0'?>", "<?xml version='1.0'?>\n "] {
             let expected = (vec![element.to_owned()], None);
@@ -450,6 +451,10 @@ fn s14_what_a_peer_says_instead_of_a_header_may_follow_a_declaration_and_have_an
         ),
         ("<s:error/>", XmlError::UndeclaredPrefix),
         ("<error/>", XmlError::StreamNamespace),
+        (
+            "<features xmlns='urn:ietf:params:xml:ns:xmpp-streams'/>",
+            XmlError::StreamNamespace,
+        ),
         ("</s:stream>", XmlError::EndTag),
         (
             "<?xml version='1.0'?><?xml version='1.0'?><stream:error/>",

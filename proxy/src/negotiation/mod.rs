@@ -112,6 +112,8 @@ pub struct Terms {
     pub methods: MethodSet,
     /// Whether XEP-0288 may be offered and asked for.
     pub bidi: bool,
+    /// Whether XEP-0198 may be offered and asked for.
+    pub acks: bool,
     pub carries: Carries,
 }
 

@@ -60,7 +60,7 @@ pub struct OutboundStart {
     pub skip_sasl: bool,
     /// Set when a stream to this peer ended with [`Fault::BidiRejected`]: XEP-0288 is not asked for.
     pub skip_bidi: bool,
-    /// Set when the last stream to this peer ended with [`Fault::AcksRejected`]: XEP-0198 is not asked for.
+    /// Set when a stream to this peer ended with [`Fault::AcksRejected`]: XEP-0198 is not asked for.
     pub skip_acks: bool,
     /// How the peer writes names, for stanzas' streams; a question's are its own.
     pub names: WireNames,

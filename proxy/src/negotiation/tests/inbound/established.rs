@@ -387,6 +387,40 @@ fn ends_are_in_full_in_every_state() {
     );
 }
 
+/// XEP-0220 section 2.1.1.
+#[test]
+fn a_key_for_a_pair_that_the_stream_carries_is_valid_at_once_and_grants_nothing() {
+    for (name, talk) in [
+        ("by dialback", dialed_back()),
+        ("by EXTERNAL", external(&[SaslOverTls, TlsDialback])),
+    ] {
+        run(
+            name,
+            talk,
+            &[
+                Peer(RESULT),
+                Sees(&["<db:result ", "type='valid'"]),
+                Lacks(&["[verify", "[authenticated", "[step"]),
+                Peer("<db:result from='second.example' to='org.example'>key</db:result>"),
+                Sees(&["[verify "]),
+            ],
+        );
+    }
+    run(
+        "while it is being verified, the answer is one",
+        direct(&[TlsDialback], ""),
+        &[
+            Peer(OPEN),
+            Peer(RESULT),
+            Sees(&["[verify 1 "]),
+            Peer(RESULT),
+            Quiet,
+            Says(1, KeyVerification::Valid),
+            Sees(&["type='valid'", "[authenticated "]),
+        ],
+    );
+}
+
 /// S-01: names that nobody vouches for cost a stream at most ten answers.
 #[test]
 fn s_01_refused_keys_end_a_stream_on_which_nobody_is() {

@@ -137,13 +137,24 @@ fn a_header_that_is_none_is_refused_x02() {
             XmlError::NotAStream,
         ),
         ("<stream:stream>", XmlError::UndeclaredPrefix),
-        ("hello", XmlError::TextBetweenStanzas),
         ("</stream>", XmlError::EndTag),
-        ("\u{16}\u{3}\u{1}", XmlError::ForbiddenCharacter),
+        // What else may listen on a port that records name.
+        ("HTTP/1.1 400 Bad Request\r\n", XmlError::NotXmpp),
+        ("\r\n220 mail.example ESMTP\r\n", XmlError::NotXmpp),
+        ("\u{15}\u{3}\u{3}\0\u{2}\u{2}\n", XmlError::TlsRecord),
+        ("\u{16}\u{3}\u{1}", XmlError::TlsRecord),
+        ("\u{17}\u{3}\u{3}", XmlError::ForbiddenCharacter),
     ] {
         assert_eq!(header(text), Err(error), "{text}");
     }
     assert_eq!(XmlError::StreamNamespace.condition(), "invalid-namespace");
+    // Within a stream they are what they were.
+    for (text, error) in [
+        (&b"hello"[..], XmlError::TextBetweenStanzas),
+        (b"\x16\x03\x01", XmlError::ForbiddenCharacter),
+    ] {
+        assert_eq!(in_stream(text).1, Some(error), "{text:?}");
+    }
 }
 
 #[test]

@@ -126,6 +126,9 @@ const STATUS: &str = "<status>busy</status>";
 const AVATAR: &str = "<event xmlns='http://jabber.org/protocol/pubsub#event'><items node='urn:xmpp:avatar:metadata'/></event>";
 const TUNE: &str = "<event xmlns='http://jabber.org/protocol/pubsub#event'><items node='http://jabber.org/protocol/tune'/></event>";
 
+const PROPOSE: &str = "<propose xmlns='urn:xmpp:jingle-message:0' id='7'>\
+    <description xmlns='urn:xmpp:jingle:apps:rtp:1' media='audio'/></propose>";
+
 /// Each stanza: inbound from strangers of the three types, inbound from an added person, outbound
 /// to the three types.
 fn table() -> Vec<(String, &'static str)> {
@@ -172,6 +175,15 @@ fn table() -> Vec<(String, &'static str)> {
         (
             format!("message|chat|<forwarded xmlns='urn:xmpp:forward:0'>{BODY}</forwarded>"),
             "++a+ +++",
+        ),
+        (format!("message|chat|{PROPOSE}"), "cccc ccc"),
+        (
+            "message||<retract xmlns='urn:xmpp:jingle-message:1' id='7'/>".into(),
+            "cccc ccc",
+        ),
+        (
+            format!("message|error|{PROPOSE}<error type='cancel'/>"),
+            "++A+ +++",
         ),
         ("presence||".into(), "++A+ +++"),
         (format!("presence||{STATUS}"), "++A+ +ss"),
@@ -271,6 +283,23 @@ fn content_and_contact_by_direction_partner_type_and_stanza() {
     let policy = policy(|_| {});
     for (body, expected) in table() {
         assert_eq!(row(&policy, USER, "bob@", &body), expected, "{body}");
+    }
+}
+
+/// Phones ring where the call itself may follow, and nowhere else.
+#[test]
+fn the_offer_of_a_call_passes_where_calls_do() {
+    let offer = format!("message|chat|{PROPOSE}<store xmlns='urn:xmpp:hints'/>");
+    let call = "iq|set|<jingle xmlns='urn:xmpp:jingle:1'/>";
+    for (listed, expected) in [
+        (vec![], "cccc ccc"),
+        (vec!["urn:xmpp:jingle-message:0"], "cccc ccc"),
+        (vec!["urn:xmpp:jingle:1"], "++a+ +++"),
+    ] {
+        let policy = policy(|c| c["content"] = json!({ "iqNamespaces": listed }));
+        for body in [offer.as_str(), call] {
+            assert_eq!(row(&policy, USER, "bob@", body), expected, "{listed:?} {body}");
+        }
     }
 }
 

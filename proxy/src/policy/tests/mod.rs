@@ -105,10 +105,10 @@ fn stanza(direction: Direction, user: &str, remote: &str, body: &str) -> String 
 /// `c`ontent, cont`a`ct, acces`x`, `p`artner; upper case: dropped.
 fn letter(outcome: Outcome) -> char {
     let of = |cause| match cause {
-        Cause::Rule(Reason::Content) => 'c',
-        Cause::Rule(Reason::Contact) => 'a',
-        Cause::Rule(Reason::AccessPolicy) => 'x',
-        Cause::Rule(_) => 'p',
+        Cause::Rule(Reason::Content) | Cause::Join(Reason::Content) => 'c',
+        Cause::Rule(Reason::Contact) | Cause::Join(Reason::Contact) => 'a',
+        Cause::Rule(Reason::AccessPolicy) | Cause::Join(Reason::AccessPolicy) => 'x',
+        Cause::Rule(_) | Cause::Join(_) => 'p',
         Cause::Malformed | Cause::Faulty(_) | Cause::Unaddressed | Cause::Misdirected => 'm',
     };
     match outcome {
@@ -203,9 +203,14 @@ fn table() -> Vec<(String, &'static str)> {
         ("presence|unsubscribed|".into(), "++b+ +++"),
         ("presence|error|".into(), "++A+ +++"),
         ("presence|unheard|".into(), "CCCC CCC"),
-        (format!("presence||{muc}"), "CCCC CCC"),
+        (format!("presence||{muc}"), "cccc ccc"),
         (format!("presence|subscribe|{muc}"), "CCCC ccc"),
-        ("presence||<m:x/>".into(), "CCCC CCC"),
+        ("presence||<m:x/>".into(), "cccc ccc"),
+        // What an occupant says is no join.
+        (
+            "presence||<x xmlns='http://jabber.org/protocol/muc#user'/>".into(),
+            "CCCC CCC",
+        ),
         (format!("presence|unavailable|{muc}"), "bbbb bbb"),
         (format!("presence|unsubscribed|{muc}"), "bbbb bbb"),
         ("iq|get|<ping xmlns='urn:xmpp:ping'/>".into(), "++a+ +++"),
@@ -539,7 +544,7 @@ fn content_is_widened_by_what_the_pool_lists() {
         (format!("message|groupchat|{BODY}"), "++a+ +++"),
         (
             "presence||<x xmlns='http://jabber.org/protocol/muc'/>".to_owned(),
-            "++A+ +++",
+            "++a+ +++",
         ),
     ] {
         assert_eq!(row(&policy, USER, "bob@", &body), expected, "{body}");

@@ -108,6 +108,9 @@ pub fn of_outcome(outcome: &str) -> Option<&'static str> {
         "CertificateCriticalExtension" | "CertificateVersion" => {
             "pin the partner's key in spec.trust, or allow dialback"
         }
+        "CertificateSignature" => {
+            "have the partner get a certificate and a chain signed with SHA-256 or better, or pin its key in spec.trust"
+        }
         "CertificateChainTooLong" | "CertificateMalformed" | "CertificateInvalid" => {
             "have the partner replace its certificate: see the text"
         }

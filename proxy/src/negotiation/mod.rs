@@ -299,6 +299,9 @@ pub enum Output {
         outcome: &'static str,
         text: String,
     },
+    /// All of ours is said, and the stream is over but for what the peer may yet say of why: it gets a moment
+    /// for that, then [`Input::TimedOut`].
+    LastWord,
     /// Flush, then end the connection. Always last.
     Close(Fault),
 }

@@ -1,6 +1,9 @@
 //! What the negotiation machine answered, carried out in order.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use xmpp_edge_crds::{
     domain::{DomainName, NameForm},
@@ -29,6 +32,9 @@ use crate::{
         log_limiter::limited,
     },
 };
+
+/// So long a peer may take to say why it does not want the stream that we have ended.
+const REASON: Duration = Duration::from_secs(2);
 
 impl Stream {
     /// Does what the machine answered.
@@ -153,6 +159,7 @@ impl Stream {
                 outcome,
                 text,
             } => self.step(step, peer, outcome, text),
+            Output::LastWord => self.state.hurry(Instant::now() + REASON),
             Output::Close(fault) => self.close(fault),
         }
     }

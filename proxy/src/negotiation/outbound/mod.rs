@@ -123,6 +123,8 @@ enum OutboundState {
     },
     /// `db:verify` is out.
     Verifying,
+    /// We have ended the stream over this; the peer may be about to tell a better reason.
+    Refused(Fault),
     Closed,
 }
 
@@ -194,6 +196,10 @@ impl Outbound {
                 });
             }
             return;
+        }
+        if let OutboundState::Refused(fault) = &self.state {
+            let fault = fault.clone();
+            return self.last_word(fault, input, out);
         }
         let result = match input {
             Input::End(fault) => Err(fault),
@@ -320,9 +326,34 @@ impl Outbound {
     ) -> Result<(), Fault> {
         let terms = self.terms(environment)?;
         if self.link == Link::Plain && !terms.methods.allows_plaintext() {
-            return Err(Fault::TlsNotOffered);
+            // So begin some servers that have nothing to say but an error, which follows.
+            let fault = Fault::TlsNotOffered;
+            wire::send_end(fault.stream_error().as_ref(), out);
+            out.push(Output::LastWord);
+            self.state = OutboundState::Refused(fault);
+            return Ok(());
         }
         self.authenticate_by_dialback(announced, terms, environment, out)
+    }
+
+    /// What comes once we have ended the stream over `fault`: an error of the peer's is why, and anything else
+    /// ends the waiting for one.
+    fn last_word(&mut self, fault: Fault, input: Input<'_>, out: &mut Vec<Output>) {
+        let told = match input {
+            Input::Element(element) => wire::peer_error(element),
+            Input::AddPair(pair) => {
+                let fault = Fault::NotMultiplexable;
+                return out.push(Output::PairFailed { pair, fault });
+            }
+            Input::ConfigChanged | Input::Probe { .. } | Input::Verdict { .. } => return,
+            Input::Header(_)
+            | Input::UnauthorizedStanza { .. }
+            | Input::TlsEstablished
+            | Input::Closed
+            | Input::TimedOut
+            | Input::End(_) => None,
+        };
+        self.end_silently(told.unwrap_or(fault), out);
     }
 
     fn features(

@@ -372,6 +372,7 @@ pub(super) fn render(output: &Output) -> String {
             format!("[limits {:?} {:?}]", limits.max_bytes, limits.idle_seconds)
         }
         Output::Step { step, outcome, .. } => format!("[step {step:?} {outcome}]"),
+        Output::LastWord => "[last word]".to_owned(),
         Output::Close(fault) => format!("[close {}]", fault.label()),
     }
 }

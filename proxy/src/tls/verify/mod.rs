@@ -23,7 +23,7 @@ use super::{
         CertificateError, NameRule, Names, SipUris, SpkiSha256, parse, sha256, timestamp,
         unproven_rsa,
     },
-    dane::{TlsaSet, Usage},
+    dane::{Tlsa, TlsaSet, Usage},
     fault::CertificateFault,
     provider,
     roots::Roots,
@@ -334,11 +334,7 @@ impl Question<'_> {
     fn pkix(&self) -> Result<VerifiedBy, CertificateFault> {
         self.name(None)?;
         self.dates()?;
-        let by = if self.trust.own_authority {
-            VerifiedBy::PartnerCa
-        } else {
-            VerifiedBy::Pkix
-        };
+        let by = self.by_authorities();
         if self.trust.roots.were_given(&self.chain[0]) {
             // Given as it stands: there is no path to build, only a purpose to look at.
             self.purpose()?;
@@ -356,6 +352,14 @@ impl Question<'_> {
             }
         }
         Err(self.fault(&worst.unwrap_or(webpki::Error::UnknownIssuer)))
+    }
+
+    fn by_authorities(&self) -> VerifiedBy {
+        if self.trust.own_authority {
+            VerifiedBy::PartnerCa
+        } else {
+            VerifiedBy::Pkix
+        }
     }
 
     /// The name first: a certificate for somebody else is the commonest fault, and a date says
@@ -453,6 +457,11 @@ impl Question<'_> {
                         Err(fault) => refused = Some(fault.clone()),
                     }
                 }
+                Usage::PkixTa => match self.below_trusted(record) {
+                    Ok(true) => return Ok(self.by_authorities()),
+                    Ok(false) => {}
+                    Err(fault) => refused = Some(fault),
+                },
                 Usage::DaneTa => {
                     for authority in self.chain[1..].iter().filter(|der| names(der)) {
                         match self.below(authority, &tlsa.target) {
@@ -468,6 +477,18 @@ impl Question<'_> {
             records: tlsa.records().len(),
             found: self.found,
         }))
+    }
+
+    /// PKIX-TA of a root that the peer did not send, as servers do not (RFC 6698 section 2.1.1): whether it is
+    /// trusted here and the path leads to it.
+    fn below_trusted(&self, record: &Tlsa) -> Result<bool, CertificateFault> {
+        let mut named = self.trust.roots.named_by(record).peekable();
+        if named.peek().is_none() {
+            return Ok(false);
+        }
+        self.name(None)?;
+        self.dates()?;
+        Ok(named.any(|anchor| self.path(std::slice::from_ref(anchor)).is_ok()))
     }
 
     /// DANE-TA: names and dates count, the authority is the one that a record names.

@@ -138,17 +138,33 @@ fn a_header_that_is_none_is_refused_x02() {
         ),
         ("<stream:stream>", XmlError::UndeclaredPrefix),
         ("</stream>", XmlError::EndTag),
-        // What else may listen on a port that records name.
-        ("HTTP/1.1 400 Bad Request\r\n", XmlError::NotXmpp),
-        ("\r\n220 mail.example ESMTP\r\n", XmlError::NotXmpp),
-        ("\u{15}\u{3}\u{3}\0\u{2}\u{2}\n", XmlError::TlsRecord),
-        ("\u{16}\u{3}\u{1}", XmlError::TlsRecord),
-        ("\u{17}\u{3}\u{3}", XmlError::ForbiddenCharacter),
     ] {
         assert_eq!(header(text), Err(error), "{text}");
     }
     assert_eq!(XmlError::StreamNamespace.condition(), "invalid-namespace");
-    // Within a stream they are what they were.
+}
+
+#[test]
+fn s27_what_is_no_xmpp_on_a_plain_port_is_told_as_what_it_is() {
+    for (text, error, condition) in [
+        ("HTTP/1.1 400 Bad Request\r\n", XmlError::NotXmpp, "bad-format"),
+        ("\r\n220 mail.example ESMTP\r\n", XmlError::NotXmpp, "bad-format"),
+        (
+            "\u{15}\u{3}\u{3}\0\u{2}\u{2}\n",
+            XmlError::TlsRecord,
+            "not-well-formed",
+        ),
+        ("\u{16}\u{3}\u{1}", XmlError::TlsRecord, "not-well-formed"),
+        (
+            "\u{17}\u{3}\u{3}",
+            XmlError::ForbiddenCharacter,
+            "not-well-formed",
+        ),
+    ] {
+        assert_eq!(begins(text).1, Some(error), "{text:?}");
+        assert_eq!(error.condition(), condition);
+    }
+    // Within a stream they are what they always are.
     for (text, error) in [
         (&b"hello"[..], XmlError::TextBetweenStanzas),
         (b"\x16\x03\x01", XmlError::ForbiddenCharacter),

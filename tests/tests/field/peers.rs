@@ -170,7 +170,8 @@ fn s14_an_error_behind_a_header_without_version_is_told_as_what_the_peer_said() 
         )
         .await;
         // Our end, which comes before the peer says why.
-        peer.expect_stream_error("policy-violation").await?;
+        peer.expect("our error", |e| e.is("error", ns::STREAM))
+            .await?;
         peer.send_anyway("<stream:error><host-unknown/></stream:error></stream:stream>")
             .await;
         let bounce = s.inside_gets(&id).await?;

@@ -194,7 +194,9 @@ pub fn of_gateway(outcome: &str) -> Option<&'static str> {
         "PeerCertificateName" => {
             "its certificate is for other domains or none: mount the Secret of this gateway, add the sidecar's key to spec.gateways[].sidecar.keys, or correct spec.gateways[].domains"
         }
-        "TlsRecord" => "that port speaks TLS at once: name its plain port in spec.gateways[].address",
+        "TlsRecord" => {
+            "that port speaks TLS at once: name its plain port in spec.gateways[].address"
+        }
         "NotXmpp" => "no XMPP server answers there: correct spec.gateways[].address",
         "OptionsTimeout" => "the SIP server hangs or drops what the edge sends: see its log",
         "NotSip" => "what listens there does not speak SIP: correct spec.gateways[].address",

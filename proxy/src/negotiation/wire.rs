@@ -318,11 +318,7 @@ mod tests {
                 "who are you",
             ),
             // The namespace counts where there is one, and a name that is no condition is none.
-            (
-                format!("<reset/><conflict {STREAMS}/>"),
-                "conflict",
-                "",
-            ),
+            (format!("<reset/><conflict {STREAMS}/>"), "conflict", ""),
             (
                 "<detail xmlns='urn:x'>7</detail><why/>".to_owned(),
                 "undefined-condition",
@@ -343,12 +339,12 @@ mod tests {
                 "see-other-host",
                 "b.example",
             ),
-            ("Disconnected".to_owned(), "undefined-condition", "Disconnected"),
             (
-                format!("\n  <reset {STREAMS}/>\n"),
-                "reset",
-                "",
+                "Disconnected".to_owned(),
+                "undefined-condition",
+                "Disconnected",
             ),
+            (format!("\n  <reset {STREAMS}/>\n"), "reset", ""),
         ] {
             let error = element(&format!("<stream:error>{markup}</stream:error>"));
             let expected = Some((condition.to_owned(), text.to_owned()));

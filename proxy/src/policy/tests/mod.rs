@@ -303,7 +303,11 @@ fn the_offer_of_a_call_passes_where_calls_do() {
     ] {
         let policy = policy(|c| c["content"] = json!({ "iqNamespaces": listed }));
         for body in [offer.as_str(), call] {
-            assert_eq!(row(&policy, USER, "bob@", body), expected, "{listed:?} {body}");
+            assert_eq!(
+                row(&policy, USER, "bob@", body),
+                expected,
+                "{listed:?} {body}"
+            );
         }
     }
 }

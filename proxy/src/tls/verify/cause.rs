@@ -41,9 +41,9 @@ impl Question<'_> {
                 }
             }
             Error::BadDer | Error::BadDerTime | Error::TrailingData(_) => unreadable(cause),
-            Error::UnsupportedCriticalExtension => self
-                .find(critical)
-                .unwrap_or_else(|| invalid(cause)),
+            Error::UnsupportedCriticalExtension => {
+                self.find(critical).unwrap_or_else(|| invalid(cause))
+            }
             Error::UnsupportedCertVersion => self
                 .find(|parsed| {
                     (parsed.version() != X509Version::V3).then(|| CertificateFault::Version {

@@ -499,8 +499,8 @@ impl Question<'_> {
     ) -> Result<(), CertificateFault> {
         self.name(Some(target))?;
         self.dates()?;
-        let anchor = webpki::anchor_from_trusted_cert(authority)
-            .map_err(|cause| unreadable(&cause))?;
+        let anchor =
+            webpki::anchor_from_trusted_cert(authority).map_err(|cause| unreadable(&cause))?;
         self.path(std::slice::from_ref(&anchor))
             .map_err(|cause| self.fault(&cause))
     }

@@ -24,7 +24,10 @@ fn an_error_behind_a_header_without_version_is_heard() {
     for (name, says) in [
         ("another element", "<stream:features/>"),
         ("another header", HEADER_OLD),
-        ("a stanza", "<message from='a@partner.example' to='b@org.example'/>"),
+        (
+            "a stanza",
+            "<message from='a@partner.example' to='b@org.example'/>",
+        ),
         ("nothing well-formed", "hello"),
     ] {
         run(
@@ -92,9 +95,7 @@ fn s14_what_a_peer_says_before_a_header_is_heard() {
         "in the namespace of its condition",
         plain(&[SaslOverTls]),
         &[
-            Peer(
-                "<error xmlns='urn:ietf:params:xml:ns:xmpp-streams'><invalid-namespace/></error>",
-            ),
+            Peer("<error xmlns='urn:ietf:params:xml:ns:xmpp-streams'><invalid-namespace/></error>"),
             Sees(&["[step Policy PeerError]", "[close PeerError]"]),
         ],
     );
@@ -103,9 +104,7 @@ fn s14_what_a_peer_says_before_a_header_is_heard() {
         plain(&[SaslOverTls]),
         &[
             Peer(HEADER),
-            Peer(
-                "<error xmlns='urn:ietf:params:xml:ns:xmpp-streams'><invalid-namespace/></error>",
-            ),
+            Peer("<error xmlns='urn:ietf:params:xml:ns:xmpp-streams'><invalid-namespace/></error>"),
             Sees(&["[close PeerError]"]),
         ],
     );

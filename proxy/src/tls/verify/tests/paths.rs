@@ -219,7 +219,11 @@ fn s22_the_trusted_path_is_found_beside_an_expired_cross_signed_one() {
 }
 
 /// The certificate as if another algorithm, whose OID is as long, had signed it.
-fn signed_by_another(der: &CertificateDer<'_>, own: &[u8], other: &[u8]) -> CertificateDer<'static> {
+fn signed_by_another(
+    der: &CertificateDer<'_>,
+    own: &[u8],
+    other: &[u8],
+) -> CertificateDer<'static> {
     let mut bytes = der.to_vec();
     let places: Vec<usize> = (0..bytes.len() - own.len())
         .filter(|at| bytes[*at..].starts_with(own))

@@ -147,8 +147,16 @@ fn a_header_that_is_none_is_refused_x02() {
 #[test]
 fn s27_what_is_no_xmpp_on_a_plain_port_is_told_as_what_it_is() {
     for (text, error, condition) in [
-        ("HTTP/1.1 400 Bad Request\r\n", XmlError::NotXmpp, "bad-format"),
-        ("\r\n220 mail.example ESMTP\r\n", XmlError::NotXmpp, "bad-format"),
+        (
+            "HTTP/1.1 400 Bad Request\r\n",
+            XmlError::NotXmpp,
+            "bad-format",
+        ),
+        (
+            "\r\n220 mail.example ESMTP\r\n",
+            XmlError::NotXmpp,
+            "bad-format",
+        ),
         (
             "\u{15}\u{3}\u{3}\0\u{2}\u{2}\n",
             XmlError::TlsRecord,

@@ -60,7 +60,13 @@ pub fn of_outcome(outcome: &str) -> Option<&'static str> {
         }
         "TlsIncompatible" => "have the peer speak TLS 1.2 or 1.3 with current cipher suites",
         "NotTls" => {
-            "have the partner correct its _xmpps-server records: there is no TLS on that port"
+            "there is no TLS: have the partner correct its _xmpps-server records, or, behind STARTTLS, see what stands between"
+        }
+        "TlsRecord" => {
+            "that port speaks TLS at once: have the partner name it in _xmpps-server records, not in _xmpp-server, or correct spec.proxyFqdn"
+        }
+        "NotXmpp" => {
+            "no XMPP server answers there: have the partner correct its SRV records, or correct spec.proxyFqdn"
         }
         "NoCertificateForName" => {
             "see CertificateReady of the pool, or the peer asks for a domain that is not served here"
@@ -101,6 +107,9 @@ pub fn of_outcome(outcome: &str) -> Option<&'static str> {
         }
         "CertificateCriticalExtension" | "CertificateVersion" => {
             "pin the partner's key in spec.trust, or allow dialback"
+        }
+        "CertificateSignature" => {
+            "have the partner get a certificate and a chain signed with SHA-256 or better, or pin its key in spec.trust"
         }
         "CertificateChainTooLong" | "CertificateMalformed" | "CertificateInvalid" => {
             "have the partner replace its certificate: see the text"
@@ -185,6 +194,10 @@ pub fn of_gateway(outcome: &str) -> Option<&'static str> {
         "PeerCertificateName" => {
             "its certificate is for other domains or none: mount the Secret of this gateway, add the sidecar's key to spec.gateways[].sidecar.keys, or correct spec.gateways[].domains"
         }
+        "TlsRecord" => {
+            "that port speaks TLS at once: name its plain port in spec.gateways[].address"
+        }
+        "NotXmpp" => "no XMPP server answers there: correct spec.gateways[].address",
         "OptionsTimeout" => "the SIP server hangs or drops what the edge sends: see its log",
         "NotSip" => "what listens there does not speak SIP: correct spec.gateways[].address",
         "AuthenticationDemanded" => {
@@ -257,7 +270,8 @@ pub fn of_trunk(label: &str) -> &'static str {
 #[must_use]
 pub fn of_server(outcome: &str) -> &'static str {
     match outcome {
-        "TcpRefused" | "TcpTimeout" | "TcpUnreachable" | "TcpFailed" | "TcpSilent" => {
+        "TcpRefused" | "TcpTimeout" | "TcpUnreachable" | "TcpFailed" | "TcpSilent"
+        | "TlsRecord" | "NotXmpp" => {
             "start the server, or say where it listens for s2s: spec.gateways[].sidecar.serverAddress, --server"
         }
         "SaslRejected" | "ExternalNotOffered" | "PeerError" | "PeerClosed" | "NoUsableMethod"

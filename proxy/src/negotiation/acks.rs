@@ -113,6 +113,16 @@ impl SentCount {
         self.acknowledged = h;
         Ok(fresh)
     }
+
+    /// The peer says that it handled `h`, which [`Self::acknowledge`] refused; answers how many stanzas that
+    /// newly acknowledges. One ahead of what was sent comes of a peer that counts something twice: it has
+    /// handled all of that. One that went back proves nothing.
+    pub fn acknowledge_beyond(&mut self, h: u32) -> u32 {
+        let is_ahead = h.wrapping_sub(self.sent) < 1 << 31;
+        let fresh = if is_ahead { self.outstanding() } else { 0 };
+        self.acknowledged = self.acknowledged.wrapping_add(fresh);
+        fresh
+    }
 }
 
 /// What was sent and handled since acks were enabled; both ways begin at zero.
@@ -182,6 +192,11 @@ impl Acks {
     /// [`Fault::HandledCountTooHigh`] where the peer claims more than was sent.
     pub fn acknowledge(&mut self, h: u32) -> Result<u32, Fault> {
         self.count.acknowledge(h)
+    }
+
+    /// As [`SentCount::acknowledge_beyond`].
+    pub fn acknowledge_beyond(&mut self, h: u32) -> u32 {
+        self.count.acknowledge_beyond(h)
     }
 }
 

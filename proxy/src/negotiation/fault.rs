@@ -53,7 +53,7 @@ pub enum Fault {
     #[error("the peer ended the stream over bidi: {condition}{}", of_text(text))]
     BidiRejected { condition: String, text: String },
     #[error(
-        "the peer ended the stream over acknowledgements: {condition}{}",
+        "the peer did not agree on acknowledgements: {condition}{}",
         of_text(text)
     )]
     AcksRejected { condition: String, text: String },

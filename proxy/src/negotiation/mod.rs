@@ -41,7 +41,7 @@ use crate::xml::{Element, StreamHeader};
 pub use fault::{Fault, StreamError};
 pub use inbound::Inbound;
 pub use outbound::{Outbound, OutboundStart, Purpose};
-pub(crate) use wire::{OwnHeader, ns};
+pub(crate) use wire::{OwnHeader, ns, stream_error};
 
 /// Most pairs, authenticated and pending together, on one stream; one more gets
 /// `resource-constraint` (XEP-0220 section 2.5).
@@ -112,6 +112,8 @@ pub struct Terms {
     pub methods: MethodSet,
     /// Whether XEP-0288 may be offered and asked for.
     pub bidi: bool,
+    /// Whether XEP-0198 may be offered and asked for.
+    pub acks: bool,
     pub carries: Carries,
 }
 
@@ -297,6 +299,9 @@ pub enum Output {
         outcome: &'static str,
         text: String,
     },
+    /// All of ours is said, and the stream is over but for what the peer may yet say of why: it gets a moment
+    /// for that, then [`Input::TimedOut`].
+    LastWord,
     /// Flush, then end the connection. Always last.
     Close(Fault),
 }

@@ -6,9 +6,8 @@ use super::{Fault, Output, StreamError, StreamLimits};
 
 /// Namespaces of negotiation, beside those that the grammar itself knows.
 pub(crate) mod ns {
-    pub(crate) use crate::xml::ns::{DIALBACK, SERVER, STANZA_ERRORS, STREAM};
+    pub(crate) use crate::xml::ns::{DIALBACK, SERVER, STANZA_ERRORS, STREAM, STREAM_ERRORS};
 
-    pub(crate) const STREAM_ERRORS: &str = "urn:ietf:params:xml:ns:xmpp-streams";
     pub(crate) const TLS: &str = "urn:ietf:params:xml:ns:xmpp-tls";
     pub(crate) const SASL: &str = "urn:ietf:params:xml:ns:xmpp-sasl";
     pub(crate) const DIALBACK_FEATURE: &str = "urn:xmpp:features:dialback";
@@ -55,26 +54,85 @@ impl Version {
 /// Most characters kept of a text of the peer's: it goes into logs, status and errors of our users.
 const PEER_TEXT: usize = 300;
 
-/// The peer's `<stream:error/>`.
-pub(super) fn peer_error(error: &Element) -> Fault {
-    let (condition, text) = condition_and_text(error, ns::STREAM_ERRORS);
-    Fault::PeerError { condition, text }
+/// Conditions of RFC 6120 sections 4.9.3 and 6.5: known by their names where the namespace is missing.
+const CONDITIONS: [&str; 35] = [
+    "bad-format",
+    "bad-namespace-prefix",
+    "conflict",
+    "connection-timeout",
+    "host-gone",
+    "host-unknown",
+    "improper-addressing",
+    "internal-server-error",
+    "invalid-from",
+    "invalid-namespace",
+    "invalid-xml",
+    "not-authorized",
+    "not-well-formed",
+    "policy-violation",
+    "remote-connection-failed",
+    "reset",
+    "resource-constraint",
+    "restricted-xml",
+    "see-other-host",
+    "system-shutdown",
+    "undefined-condition",
+    "unsupported-encoding",
+    "unsupported-feature",
+    "unsupported-stanza-type",
+    "unsupported-version",
+    "aborted",
+    "account-disabled",
+    "credentials-expired",
+    "encryption-required",
+    "incorrect-encoding",
+    "invalid-authzid",
+    "invalid-mechanism",
+    "malformed-request",
+    "mechanism-too-weak",
+    "temporary-auth-failure",
+];
+
+/// The end that the peer's stream error is; `None` where the element is none.
+pub(super) fn peer_error(element: &Element) -> Option<Fault> {
+    let (condition, text) = stream_error(element)?;
+    Some(Fault::PeerError { condition, text })
 }
 
-/// The defined condition of an error, and what the peer says to it, cut to [`PEER_TEXT`].
+/// Condition and text of a stream error, which some peers write in the namespace of its conditions; `None`
+/// where the element is none.
+pub(crate) fn stream_error(element: &Element) -> Option<(String, String)> {
+    let is_error = element.name == "error"
+        && matches!(element.namespace.as_str(), ns::STREAM | ns::STREAM_ERRORS);
+    is_error.then(|| condition_and_text(element, ns::STREAM_ERRORS))
+}
+
+/// The defined condition of an error, and what the peer says to it, cut to [`PEER_TEXT`]. Not every peer
+/// writes the namespaces, and not every one puts its words into `<text/>`.
 pub(super) fn condition_and_text(error: &Element, namespace: &str) -> (String, String) {
     let condition = error
         .children()
         .find(|child| child.namespace == namespace && child.name != "text")
-        .map_or_else(
-            || "undefined-condition".to_owned(),
-            |child| child.name.clone(),
-        );
+        .or_else(|| {
+            let mut children = error.children();
+            children.find(|child| CONDITIONS.contains(&child.name.as_str()))
+        });
     let text = error
         .child(namespace, "text")
-        .map(|text| text.text().chars().take(PEER_TEXT).collect())
+        .or_else(|| error.children().find(|child| child.name == "text"));
+    // The address of `<see-other-host/>` stands in the condition itself.
+    let words = [text, condition, Some(error)]
+        .into_iter()
+        .flatten()
+        .map(Element::text)
+        .find(|words| !words.trim().is_empty())
         .unwrap_or_default();
-    (condition, text)
+    (
+        condition
+            .map_or("undefined-condition", |child| child.name.as_str())
+            .to_owned(),
+        words.trim().chars().take(PEER_TEXT).collect(),
+    )
 }
 
 /// `<r/>` and `<a/>` of XEP-0198.
@@ -235,5 +293,75 @@ pub(super) fn limits(limits: StreamLimits) -> String {
         text
     } else {
         format!("<limits xmlns='{}'>{text}</limits>", ns::LIMITS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::negotiation::tests::element;
+
+    #[test]
+    fn a_stream_error_is_read_however_a_peer_writes_its_condition_and_text() {
+        const STREAMS: &str = "xmlns='urn:ietf:params:xml:ns:xmpp-streams'";
+        for (markup, condition, text) in [
+            (
+                format!("<reset {STREAMS}/><text {STREAMS}>by hand</text>"),
+                "reset",
+                "by hand",
+            ),
+            // Without any namespace.
+            ("<host-unknown/>".to_owned(), "host-unknown", ""),
+            (
+                "<text>who are you</text><host-unknown/>".to_owned(),
+                "host-unknown",
+                "who are you",
+            ),
+            // The namespace counts where there is one, and a name that is no condition is none.
+            (format!("<reset/><conflict {STREAMS}/>"), "conflict", ""),
+            (
+                "<detail xmlns='urn:x'>7</detail><why/>".to_owned(),
+                "undefined-condition",
+                "",
+            ),
+            (
+                format!("<reset {STREAMS}/><text>of another namespace</text>"),
+                "reset",
+                "of another namespace",
+            ),
+            (
+                format!("<see-other-host {STREAMS}>[2001:db8::1]:5299</see-other-host>"),
+                "see-other-host",
+                "[2001:db8::1]:5299",
+            ),
+            (
+                format!("<see-other-host {STREAMS}>b.example</see-other-host><text {STREAMS}/>"),
+                "see-other-host",
+                "b.example",
+            ),
+            (
+                "Disconnected".to_owned(),
+                "undefined-condition",
+                "Disconnected",
+            ),
+            (format!("\n  <reset {STREAMS}/>\n"), "reset", ""),
+        ] {
+            let error = element(&format!("<stream:error>{markup}</stream:error>"));
+            let expected = Some((condition.to_owned(), text.to_owned()));
+            assert_eq!(stream_error(&error), expected, "{markup}");
+        }
+        let long = element(&format!(
+            "<stream:error>{}</stream:error>",
+            "\u{e9}".repeat(2_000)
+        ));
+        let kept = stream_error(&long).map(|(_, text)| text.chars().count());
+        assert_eq!(kept, Some(300));
+        // The namespace of the conditions, for the error itself.
+        let odd = element(&format!("<error {STREAMS}><invalid-namespace/></error>"));
+        let expected = Some(("invalid-namespace".to_owned(), String::new()));
+        assert_eq!(stream_error(&odd), expected);
+        for other in ["<stream:features/>", "<error/>", "<error xmlns='urn:x'/>"] {
+            assert_eq!(stream_error(&element(other)), None, "{other}");
+        }
     }
 }

@@ -56,6 +56,14 @@ const PEP_NODES: [&str; 4] = [
 const PUBSUB: &str = "http://jabber.org/protocol/pubsub";
 const PUBSUB_EVENT: &str = "http://jabber.org/protocol/pubsub#event";
 
+/// What a call itself is made of; its offers (XEP-0353) go where this goes.
+const JINGLE: &str = "urn:xmpp:jingle:1";
+
+/// The offer of a call, and what is said to it, of every version (XEP-0353 section 3).
+fn offers_a_call(namespace: &str) -> bool {
+    namespace.starts_with("urn:xmpp:jingle-message:")
+}
+
 /// Group chat: joins, occupants, invitations of both kinds, room administration.
 fn is_group_chat(namespace: &str) -> bool {
     namespace == "jabber:x:conference"
@@ -134,6 +142,7 @@ pub(super) struct ContentRules {
     pep_nodes: Vec<Box<str>>,
     group_chat: bool,
     headlines: bool,
+    calls: bool,
 }
 
 impl ContentRules {
@@ -145,6 +154,7 @@ impl ContentRules {
             pep_nodes: boxed(&more.pep_nodes),
             group_chat: has("groupchat"),
             headlines: has("headline"),
+            calls: more.iq_namespaces.iter().any(|name| name == JINGLE),
         }
     }
 
@@ -165,8 +175,11 @@ impl ContentRules {
             if is_group_chat(namespace) && !self.group_chat {
                 return ContentVerdict::Refuse;
             }
-            // An event is one whatever the message's type: some services send it as `normal`. An
-            // error carries back what was sent.
+            // Phones would ring for a call that cannot come. An error carries back what was sent.
+            if offers_a_call(namespace) && !self.calls && type_ != MessageType::Error {
+                return ContentVerdict::Refuse;
+            }
+            // An event is one whatever the message's type: some services send it as `normal`.
             if namespace == PUBSUB_EVENT && type_ != MessageType::Error && !self.headlines {
                 if !every_child_has(whole, "node", |node| self.is_open(node)) {
                     return ContentVerdict::Refuse;

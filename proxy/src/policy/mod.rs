@@ -37,6 +37,8 @@ pub use refusal::{Answer, StanzaError, answer};
 pub enum Cause {
     /// The first rule that fails.
     Rule(Reason),
+    /// The same of a presence that asks to be let into a room: its sender waits for an answer.
+    Join(Reason),
     /// An address is none, or is missing, or two servers could read it as two people.
     Malformed,
     /// It breaks a limit, or is XML that no server inside has to know; it was skipped unread.
@@ -61,7 +63,7 @@ impl Cause {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Rule(reason) => reason.as_str(),
+            Self::Rule(reason) | Self::Join(reason) => reason.as_str(),
             Self::Malformed | Self::Unaddressed => "JidMalformed",
             Self::Faulty(error) => error.label(),
             Self::Misdirected => "StanzaTo",
@@ -210,6 +212,10 @@ impl Policy {
                 judgement.passed = self.passed(stanza, &judgement, contact_changes);
             }
             Err(cause) => {
+                let cause = match cause {
+                    Cause::Rule(reason) if stanza.is_join() => Cause::Join(reason),
+                    other => other,
+                };
                 let told = answer(direction, stanza.kind, stanza.type_.as_deref(), cause);
                 judgement.audited = None;
                 judgement.outcome = match told {

@@ -43,6 +43,9 @@ pub fn answer(direction: Direction, kind: StanzaKind, type_: Option<&str>, cause
         (StanzaKind::Presence, Some("subscribe")) if direction == Direction::Outbound => {
             Answer::PresenceError(error(direction, cause))
         }
+        (StanzaKind::Presence, None) if matches!(cause, Cause::Join(_)) => {
+            Answer::PresenceError(error(direction, cause))
+        }
         (StanzaKind::Presence, _) => Answer::Drop,
     }
 }
@@ -85,7 +88,7 @@ fn error(direction: Direction, cause: Cause) -> StanzaError {
                 reason: None,
             };
         }
-        Cause::Rule(reason) => reason,
+        Cause::Rule(reason) | Cause::Join(reason) => reason,
     };
     if direction == Direction::Inbound {
         return StanzaError {
@@ -233,6 +236,27 @@ mod tests {
                 told(Inbound, kind, type_, unlisted),
                 inbound,
                 "a partner cannot tell the reasons apart"
+            );
+        }
+    }
+
+    /// XEP-0045 section 7.2.
+    #[test]
+    fn who_asks_to_be_let_into_a_room_is_told_that_he_is_not() {
+        for (reason, condition) in [
+            (Reason::Content, "not-allowed"),
+            (Reason::AccessPolicy, "not-allowed"),
+            (Reason::PartnerNotAllowed, "remote-server-not-found"),
+        ] {
+            let join = Cause::Join(reason);
+            assert_eq!(
+                told(Outbound, Presence, "", join),
+                Some((true, condition, true))
+            );
+            assert_eq!(
+                told(Inbound, Presence, "", join),
+                Some((true, "service-unavailable", false)),
+                "as a message to nobody"
             );
         }
     }

@@ -10,7 +10,7 @@ use xmpp_edge_crds::domain::DomainName;
 
 use super::report::{FeaturesReport, StartTlsOffer};
 use crate::{
-    negotiation::{OwnHeader, acks, ns},
+    negotiation::{OwnHeader, acks, ns, stream_error},
     tls::Transport,
     xml::{Element, Item, Limits, Scanner, XmlError},
 };
@@ -176,24 +176,10 @@ fn unexpected(heard: Heard) -> ConversationError {
     match heard {
         Heard::Close => ConversationError::Closed,
         Heard::Header { .. } => ConversationError::Unexpected("a second header".to_owned()),
-        Heard::Element(element) if element.is(ns::STREAM, "error") => {
-            let condition = element
-                .children()
-                .find(|child| child.namespace == ns::STREAM_ERRORS && child.name != "text")
-                .map_or_else(
-                    || "undefined-condition".to_owned(),
-                    |child| child.name.clone(),
-                );
-            let text = element
-                .child(ns::STREAM_ERRORS, "text")
-                .map(Element::text)
-                .unwrap_or_default();
-            ConversationError::Error {
-                condition,
-                text: text.chars().take(300).collect(),
-            }
-        }
-        Heard::Element(element) => ConversationError::Unexpected(format!("<{}/>", element.name)),
+        Heard::Element(element) => match stream_error(&element) {
+            Some((condition, text)) => ConversationError::Error { condition, text },
+            None => ConversationError::Unexpected(format!("<{}/>", element.name)),
+        },
     }
 }
 

@@ -84,6 +84,8 @@ pub(super) fn is_answered(stanza: &Stanza<'_>) -> bool {
             StanzaKind::Presence,
             Some("subscribe" | "subscribed" | "unsubscribe" | "unsubscribed"),
         ) => true,
+        // XEP-0045 section 7.2: a client waits for the room's answer.
+        (StanzaKind::Presence, None) => stanza.is_join(),
         _ => false,
     }
 }
@@ -169,5 +171,32 @@ mod tests {
         };
         let portion = unanswered.portion(now);
         assert_eq!((portion.answered, portion.dropped), (4, 0));
+    }
+
+    /// XEP-0045 section 7.2.
+    #[test]
+    fn a_join_that_reaches_no_room_is_answered_and_other_presence_is_not() {
+        const HEADER: &str = "<stream:stream xmlns='jabber:server' \
+            xmlns:stream='http://etherx.jabber.org/streams' version='1.0'>";
+        let muc = "<x xmlns='http://jabber.org/protocol/muc'/>";
+        for (type_, child, answered) in [
+            ("", muc, 1),
+            ("", "<x xmlns='http://jabber.org/protocol/muc#user'/>", 0),
+            ("", "", 0),
+            (" type='unavailable'", muc, 0),
+            (" type='error'", muc, 0),
+        ] {
+            let stanza = format!(
+                "<presence from='alice@org.example/d' to='room@p.example/alice'{type_}>{child}</presence>"
+            );
+            let mut builder = BatchBuilder::default();
+            builder.add(0, 0, |out| out.extend_from_slice(&written(HEADER, &stanza)));
+            let now = Instant::now();
+            let unanswered = Unanswered {
+                batch: builder.take(None, now).expect("some"),
+                failure: Failure::new(FailureKind::Unreachable, "nobody there"),
+            };
+            assert_eq!(unanswered.portion(now).answered, answered, "{stanza}");
+        }
     }
 }

@@ -44,7 +44,7 @@ impl Stream {
             tlsa: &self.tlsa,
             chain: self.transport.as_ref().map_or(&[], Transport::peer_chain),
             proofs: &self.proofs,
-            without_bidi: &self.context.without_bidi,
+            given_up: &self.context.given_up,
         };
         let ended: Vec<DomainName> = self.proofs.ended(Timestamp::now());
         ended.iter().find_map(|domain| {

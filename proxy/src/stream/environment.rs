@@ -16,7 +16,10 @@ use crate::{
         Carries, CertificateRejection, Environment, PeerRole, Refusal, Side, StreamLimits, Terms,
         dialback,
     },
-    stream::{bidi::PeersWithoutBidi, proofs::Proofs},
+    stream::{
+        given_up::{Dispensable, GivenUp},
+        proofs::Proofs,
+    },
     tls::{Role, TlsaSet, Trust},
     trunk,
 };
@@ -25,6 +28,7 @@ use crate::{
 const TRUNK: Terms = Terms {
     methods: MethodSet::EXTERNAL,
     bidi: false,
+    acks: false,
     carries: Carries::Trunk,
 };
 
@@ -45,8 +49,14 @@ pub struct ConfigEnvironment<'a> {
     pub chain: &'a [CertificateDer<'static>],
     /// What that has proved before.
     pub proofs: &'a Proofs,
-    /// With whom bidirectional streams were given up.
-    pub without_bidi: &'a PeersWithoutBidi,
+    /// What was given up towards which peers.
+    pub given_up: &'a GivenUp,
+}
+
+impl ConfigEnvironment<'_> {
+    fn may_have(&self, what: Dispensable, peer: &DomainName) -> bool {
+        !self.given_up.contains(peer, what, Instant::now())
+    }
 }
 
 impl Environment for ConfigEnvironment<'_> {
@@ -70,7 +80,8 @@ impl Environment for ConfigEnvironment<'_> {
                 let partner = &self.config.document.partners[partner.as_usize()];
                 Ok(Terms {
                     methods: effective(partner.methods, partner.trust.key_binding()),
-                    bidi: !self.without_bidi.contains(peer, Instant::now()),
+                    bidi: self.may_have(Dispensable::Bidi, peer),
+                    acks: self.may_have(Dispensable::Acks, peer),
                     carries: Carries::Pairs,
                 })
             }
@@ -101,7 +112,8 @@ impl Environment for ConfigEnvironment<'_> {
                 };
                 Ok(Terms {
                     methods,
-                    bidi: !self.without_bidi.contains(peer, Instant::now()),
+                    bidi: self.may_have(Dispensable::Bidi, peer),
+                    acks: self.may_have(Dispensable::Acks, peer),
                     carries: Carries::Pairs,
                 })
             }
@@ -184,26 +196,39 @@ mod tests {
 
     #[test]
     fn s4_bidi_is_neither_offered_to_nor_asked_of_a_peer_that_broke_over_it() {
+        may_have(Dispensable::Bidi, |terms| terms.bidi);
+    }
+
+    #[test]
+    fn acks_are_neither_offered_to_nor_asked_of_a_peer_that_broke_over_them() {
+        may_have(Dispensable::Acks, |terms| terms.acks);
+    }
+
+    #[track_caller]
+    fn may_have(what: Dispensable, has: fn(Terms) -> bool) {
         let config = fixture::active_config(|_| ());
         let domain = |name: &str| DomainName::parse(name).expect("valid");
-        let (proofs, without_bidi) = (Proofs::default(), PeersWithoutBidi::default());
+        let (proofs, given_up) = (Proofs::default(), GivenUp::default());
         let environment = ConfigEnvironment {
             config: &config,
             tlsa: &[],
             chain: &[],
             proofs: &proofs,
-            without_bidi: &without_bidi,
+            given_up: &given_up,
         };
-        let has_bidi = |side, peer: &str, local: &str| {
+        let has = |side, peer: &str, local: &str| {
             let terms = environment.admit(side, &domain(peer), &domain(local));
-            terms.expect("it is admitted").bidi
+            has(terms.expect("it is admitted"))
+        };
+        let remember = |side, peer: &str| {
+            given_up.remember(&config, (side, &domain(peer)), what, Instant::now());
         };
         let (partner, own) = ("x.partner.example", "org.example");
-        assert!(has_bidi(Side::Partner, partner, own) && has_bidi(Side::Gateway, own, partner));
-        without_bidi.remember(&config, Side::Partner, &domain(partner), Instant::now());
-        assert!(!has_bidi(Side::Partner, partner, own));
-        assert!(has_bidi(Side::Gateway, own, partner), "it is of that peer");
-        without_bidi.remember(&config, Side::Gateway, &domain(own), Instant::now());
-        assert!(!has_bidi(Side::Gateway, own, partner));
+        assert!(has(Side::Partner, partner, own) && has(Side::Gateway, own, partner));
+        remember(Side::Partner, partner);
+        assert!(!has(Side::Partner, partner, own));
+        assert!(has(Side::Gateway, own, partner), "it is of that peer");
+        remember(Side::Gateway, own);
+        assert!(!has(Side::Gateway, own, partner));
     }
 }

@@ -75,7 +75,7 @@ impl Negotiation {
                 tlsa: &tlsa,
                 chain: transport.peer_chain(),
                 proofs: &proofs,
-                without_bidi: &self.context.without_bidi,
+                given_up: &self.context.given_up,
             };
             let start = negotiation::OutboundStart {
                 side: self.side,

@@ -6,7 +6,6 @@
 pub mod accept;
 mod ack_ping;
 pub mod acknowledger;
-pub mod bidi;
 mod carried;
 mod certificate_end;
 mod commands;
@@ -17,6 +16,7 @@ pub mod egress;
 pub mod environment;
 mod establish;
 pub mod gateway_watch;
+pub mod given_up;
 pub mod handle;
 pub mod key_verification;
 pub mod liveness;
@@ -474,7 +474,7 @@ impl Stream {
             tlsa: &self.tlsa,
             chain: self.transport.as_ref().map_or(&[], Transport::peer_chain),
             proofs: &self.proofs,
-            without_bidi: &self.context.without_bidi,
+            given_up: &self.context.given_up,
         };
         if self.receiver.stanzas > 0 {
             self.machine.note_proved();

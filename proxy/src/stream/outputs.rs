@@ -1,6 +1,9 @@
 //! What the negotiation machine answered, carried out in order.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use xmpp_edge_crds::{
     domain::{DomainName, NameForm},
@@ -13,6 +16,7 @@ use super::{
     acknowledger::Acknowledger,
     carried::Carried,
     egress::Confirmation,
+    given_up::Dispensable,
     key_verification,
     state::{AfterClose, ProvedPeer, StreamState},
     throttle::RateLimits,
@@ -28,6 +32,9 @@ use crate::{
         log_limiter::limited,
     },
 };
+
+/// So long a peer may take to say why it does not want the stream that we have ended.
+const REASON: Duration = Duration::from_secs(2);
 
 impl Stream {
     /// Does what the machine answered.
@@ -152,6 +159,7 @@ impl Stream {
                 outcome,
                 text,
             } => self.step(step, peer, outcome, text),
+            Output::LastWord => self.state.hurry(Instant::now() + REASON),
             Output::Close(fault) => self.close(fault),
         }
     }
@@ -171,6 +179,7 @@ impl Stream {
     pub(super) fn last_word(&mut self, handled: u32) {
         let acked = self.sender.buffer.acked(handled, Instant::now());
         if acked.is_err() {
+            self.give_up(Dispensable::Acks);
             self.state.confirms_no_more();
         }
     }
@@ -391,7 +400,7 @@ impl Stream {
             cause = fault.label(), "stream ends: {}", fault.to_string().escape_debug()
         );
         self.note_refusal(&fault);
-        self.note_bidi_rejected(&fault);
+        self.note_given_up(&fault);
         let after = self.after_close(&fault);
         if fault.is_orderly() {
             // In order: the peer reads what was written before the end.
@@ -421,15 +430,29 @@ impl Stream {
         }
     }
 
-    /// The peer ended a stream over bidi that stood, before it had taken or sent anything: what comes next
-    /// goes without.
-    fn note_bidi_rejected(&self, fault: &Fault) {
-        if let (Fault::BidiRejected { .. }, StreamState::Established) = (fault, &self.state)
-            && let Machine::Outbound(machine) = &self.machine
-            && let Some((pair, _)) = machine.pairs().next()
-        {
-            let peers = &self.context.without_bidi;
-            peers.remember(&self.config, self.side, &pair.to, Instant::now());
+    /// The peer ended a stream over bidi that stood, before it had taken or sent anything, or counts wrongly:
+    /// what comes next goes without.
+    fn note_given_up(&self, fault: &Fault) {
+        match (fault, &self.state) {
+            (Fault::BidiRejected { .. }, StreamState::Established) => {
+                self.give_up(Dispensable::Bidi);
+            }
+            (Fault::HandledCountTooHigh { .. }, StreamState::Established) => {
+                self.give_up(Dispensable::Acks);
+            }
+            _ => {}
+        }
+    }
+
+    /// It is left out towards the stream's first peer for a while.
+    fn give_up(&self, what: Dispensable) {
+        let peer = match &self.machine {
+            Machine::Outbound(machine) => machine.pairs().next().map(|(pair, _)| &pair.to),
+            Machine::Inbound(machine) => machine.pairs().next().map(|(pair, _)| &pair.from),
+        };
+        if let Some(peer) = peer {
+            let peers = &self.context.given_up;
+            peers.remember(&self.config, (self.side, peer), what, Instant::now());
         }
     }
 

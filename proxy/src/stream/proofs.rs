@@ -111,7 +111,7 @@ mod tests {
     use crate::{
         config::{ActiveConfig, fixture::of_document},
         negotiation::{Environment, PeerRole, Side},
-        stream::{bidi::PeersWithoutBidi, environment::ConfigEnvironment},
+        stream::{environment::ConfigEnvironment, given_up::GivenUp},
         tls::pki::{Authority, Subject, authority, issue},
     };
 
@@ -150,7 +150,7 @@ mod tests {
             tlsa: &[],
             chain,
             proofs,
-            without_bidi: &PeersWithoutBidi::default(),
+            given_up: &GivenUp::default(),
         };
         let holds = (0..MAX_PAIRS).all(|_| {
             environment

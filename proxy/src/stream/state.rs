@@ -110,6 +110,13 @@ impl StreamState {
         }
     }
 
+    /// What is being set up is over by then.
+    pub(super) fn hurry(&mut self, by: Instant) {
+        if let Self::Establishing(Establishing { deadline }) = self {
+            *deadline = by.min(*deadline);
+        }
+    }
+
     /// The stream ends over `fault`, unless something ended it before.
     pub(super) fn close(&mut self, fault: Fault, deadline: Instant, after: AfterClose) {
         if self.end().is_none() {
@@ -271,6 +278,19 @@ mod tests {
         let mut state = StreamState::Established;
         state.confirm_until(Instant::now());
         assert!(!state.confirms() && !state.confirms_no_more());
+    }
+
+    #[test]
+    fn what_is_hurried_ends_no_later_than_it_would_have() {
+        let (now, second) = (Instant::now(), std::time::Duration::from_secs(1));
+        let mut state = StreamState::establishing(now + second);
+        for (by, deadline) in [(2 * second, second), (second / 2, second / 2)] {
+            state.hurry(now + by);
+            assert_eq!(state.deadline(), Some(now + deadline));
+        }
+        let mut state = StreamState::Established;
+        state.hurry(now);
+        assert_eq!(state.deadline(), None);
     }
 
     #[test]

@@ -383,7 +383,7 @@ impl Stream {
                                 tlsa: &self.tlsa,
                                 chain: self.transport.as_ref().map_or(&[], Transport::peer_chain),
                                 proofs: &self.proofs,
-                                without_bidi: &self.context.without_bidi,
+                                given_up: &self.context.given_up,
                             };
                             let input = Input::UnauthorizedStanza { from, to };
                             self.machine.step(input, &environment, &mut self.outputs);

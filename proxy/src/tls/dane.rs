@@ -99,14 +99,29 @@ impl Tlsa {
                 parsed.public_key().raw
             }
         };
-        Ok(match self.matching {
+        Ok(self.matches(bytes))
+    }
+
+    /// Whether an authority is named of which only its SubjectPublicKeyInfo is at hand, and the SHA-256 of its
+    /// certificate. A SHA-512 of that names none.
+    pub(super) fn names_authority(&self, spki: &[u8], certificate: &[u8; 32]) -> bool {
+        match (self.selected, self.matching) {
+            (Selected::Spki, _) => self.matches(spki),
+            (Selected::Certificate, Matching::Sha256) => self.data == certificate,
+            (Selected::Certificate, Matching::Exact) => sha256(&self.data) == *certificate,
+            (Selected::Certificate, Matching::Sha512) => false,
+        }
+    }
+
+    fn matches(&self, bytes: &[u8]) -> bool {
+        match self.matching {
             Matching::Exact => bytes == self.data,
             Matching::Sha256 => sha256(bytes).as_slice() == self.data,
             Matching::Sha512 => {
                 use aws_lc_rs::digest::{SHA512, digest};
                 digest(&SHA512, bytes).as_ref() == self.data
             }
-        })
+        }
     }
 }
 

@@ -87,10 +87,14 @@ pub enum CertificateFault {
         "the certificate of {subject:?} is of X.509 version {version}, which cannot be verified: pin the key, or have one of version 3 issued"
     )]
     Version { subject: String, version: u32 },
+    #[error(
+        "the certificate of {subject:?} is signed by {algorithm}, which is not verified here: have one issued that is signed with SHA-256 or better, or pin the key"
+    )]
+    Signature { subject: String, algorithm: String },
     #[error("a certificate of the chain is not well-formed: {0}")]
     Malformed(String),
     #[error("the chain does not verify: {0}")]
-    Invalid(String),
+    Invalid(&'static str),
 }
 
 impl CertificateFault {
@@ -116,6 +120,7 @@ impl CertificateFault {
             Self::TrustUnusable(_) => "CertificateTrustUnusable",
             Self::CriticalExtension { .. } => "CertificateCriticalExtension",
             Self::Version { .. } => "CertificateVersion",
+            Self::Signature { .. } => "CertificateSignature",
             Self::Malformed(_) => "CertificateMalformed",
             Self::Invalid(_) => "CertificateInvalid",
         }

@@ -8,7 +8,7 @@ use std::{
 use rustls_pki_types::{CertificateDer, TrustAnchor};
 use xmpp_edge_crds::pem::{self, AuthoritiesError};
 
-use super::{certificate::sha256, stamp::TrustStamp};
+use super::{certificate::sha256, dane::Tlsa, stamp::TrustStamp};
 
 /// A set of trust anchors. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +19,8 @@ pub struct Roots {
 #[derive(Debug, Default)]
 struct BundlePart {
     anchors: Vec<TrustAnchor<'static>>,
+    /// SHA-256 of the certificate of each anchor, in the same order.
+    digests: Vec<[u8; 32]>,
     /// SHA-256 of each certificate given as PEM: one that is presented itself is trusted as it
     /// stands, so that a self-signed server certificate can be its own authority.
     given: HashSet<[u8; 32]>,
@@ -49,13 +51,14 @@ impl Roots {
                     "no public authorities found: partners with public certificates will not verify"
                 );
             }
-            let anchors = loaded
+            let (anchors, digests) = loaded
                 .certs
                 .iter()
-                .filter_map(|der| anchor(der).ok())
-                .collect();
+                .filter_map(|der| Some((anchor(der).ok()?, sha256(der))))
+                .unzip();
             Arc::new(BundlePart {
                 anchors,
+                digests,
                 given: HashSet::new(),
                 stamp: TrustStamp::of(loaded.certs.iter().map(AsRef::as_ref)),
             })
@@ -75,9 +78,13 @@ impl Roots {
             cause,
         })?;
         let stamp = TrustStamp::of(authorities.iter().map(|authority| authority.der.as_ref()));
-        let given = authorities.iter().map(|authority| sha256(&authority.der));
+        let digests: Vec<_> = authorities
+            .iter()
+            .map(|authority| sha256(&authority.der))
+            .collect();
         let part = BundlePart {
-            given: given.collect(),
+            given: digests.iter().copied().collect(),
+            digests,
             stamp,
             anchors: authorities
                 .into_iter()
@@ -106,6 +113,16 @@ impl Roots {
         self.parts.iter().map(|part| part.anchors.as_slice())
     }
 
+    /// Those that the record names.
+    pub(super) fn named_by(&self, record: &Tlsa) -> impl Iterator<Item = &TrustAnchor<'static>> {
+        let all = self
+            .parts
+            .iter()
+            .flat_map(|part| part.anchors.iter().zip(&part.digests));
+        all.filter(|(anchor, digest)| record.names_authority(&spki(anchor), digest))
+            .map(|(anchor, _)| anchor)
+    }
+
     pub(super) fn were_given(&self, der: &CertificateDer<'_>) -> bool {
         let mut hash = None;
         self.parts
@@ -113,6 +130,20 @@ impl Roots {
             .filter(|part| !part.given.is_empty())
             .any(|part| part.given.contains(hash.get_or_insert_with(|| sha256(der))))
     }
+}
+
+/// SubjectPublicKeyInfo of an anchor, which holds what stands in it (X.690 section 8.1.3: a SEQUENCE and its length).
+fn spki(anchor: &TrustAnchor<'_>) -> Vec<u8> {
+    let content = anchor.subject_public_key_info.as_ref();
+    let length = content.len().to_be_bytes();
+    let length = &length[length.iter().take_while(|byte| **byte == 0).count()..];
+    let mut der = vec![0x30];
+    if content.len() >= 0x80 {
+        der.push(0x80 | length.len() as u8);
+    }
+    der.extend_from_slice(length);
+    der.extend_from_slice(content);
+    der
 }
 
 fn anchor(der: &CertificateDer<'_>) -> Result<TrustAnchor<'static>, String> {

@@ -54,6 +54,12 @@ pub enum XmlError {
     NotAStream,
     #[error("text between stanzas")]
     TextBetweenStanzas,
+    #[error(
+        "TLS where a plain stream was expected: is this the port of direct TLS (_xmpps-server)?"
+    )]
+    TlsRecord,
+    #[error("text where a stream was expected: what speaks there is not XMPP")]
+    NotXmpp,
     #[error("a stanza in another namespace than that of the stream")]
     StanzaNamespace,
     #[error("a stream header inside the stream")]
@@ -84,6 +90,7 @@ impl XmlError {
             | Self::NotStandalone => "restricted-xml",
             Self::NotUtf8
             | Self::ForbiddenCharacter
+            | Self::TlsRecord
             | Self::Markup
             | Self::MissingSpace
             | Self::LessThanInAttribute
@@ -94,7 +101,9 @@ impl XmlError {
             | Self::AfterEnd => "not-well-formed",
             Self::UndeclaredPrefix | Self::ReservedPrefix => "bad-namespace-prefix",
             Self::StreamNamespace | Self::StanzaNamespace => "invalid-namespace",
-            Self::NamespaceName | Self::NotAStream | Self::TextBetweenStanzas => "bad-format",
+            Self::NamespaceName | Self::NotAStream | Self::TextBetweenStanzas | Self::NotXmpp => {
+                "bad-format"
+            }
             Self::SecondHeader => "unsupported-stanza-type",
             Self::TooLarge
             | Self::TooDeep
@@ -167,6 +176,8 @@ impl XmlError {
             Self::StreamNamespace => "StreamNamespace",
             Self::NotAStream => "NotAStream",
             Self::TextBetweenStanzas => "TextBetweenStanzas",
+            Self::TlsRecord => "TlsRecord",
+            Self::NotXmpp => "NotXmpp",
             Self::StanzaNamespace => "StanzaNamespace",
             Self::SecondHeader => "SecondHeader",
             Self::TooLarge => "TooLarge",

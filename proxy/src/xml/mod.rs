@@ -29,6 +29,8 @@ pub use stanza_error::{Condition, ErrorType};
 pub mod ns {
     /// RFC 6120 section 4.8.1.
     pub const STREAM: &str = "http://etherx.jabber.org/streams";
+    /// RFC 6120 section 4.9.2: what stands in a stream error.
+    pub const STREAM_ERRORS: &str = "urn:ietf:params:xml:ns:xmpp-streams";
     /// RFC 6120 section 4.8.3: content of a server-to-server stream.
     pub const SERVER: &str = "jabber:server";
     /// RFC 6120 section 4.8.3: content of a client-to-server stream.

@@ -118,6 +118,15 @@ impl<'a> Stanza<'a> {
         self.text.as_bytes()
     }
 
+    /// Whether it asks to be let into a room, and waits for an answer (XEP-0045 section 7.2).
+    #[must_use]
+    pub fn is_join(&self) -> bool {
+        let asks = |(name, namespace, _): (&str, &str, &[u8])| {
+            name == "x" && namespace == "http://jabber.org/protocol/muc"
+        };
+        self.kind == StanzaKind::Presence && self.type_.is_none() && self.extensions().any(asks)
+    }
+
     /// Local name, namespace name and bytes of each child.
     #[inline]
     pub fn children(&self) -> impl Iterator<Item = (&'a str, &'a str, &'a [u8])> {

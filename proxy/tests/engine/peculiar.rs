@@ -38,6 +38,29 @@ async fn an_answer_to_a_ping_on_the_stream_that_asked_confirms_and_ends_nothing(
     lab.stop().await;
 }
 
+/// It counts something twice (XEP-0198 section 4): what it was sent has arrived.
+#[tokio::test]
+async fn s31_who_acknowledges_one_too_many_gets_each_stanza_once_and_acks_are_asked_for_no_more() {
+    let plan = Plan {
+        partner_acks: true,
+        ..Plan::default()
+    };
+    let lab = Lab::start(58, plan).await;
+    let mut inside = inside(&lab).await;
+    let message = |id: &str| outward("org.example", "partner.example", id);
+    inside.say(&(message("0") + &message("1"))).await;
+    lab.partner.heard_stanzas(2).await;
+    lab.partner.say(1, "<a xmlns='urn:xmpp:sm:3' h='3'/>").await;
+    lab.partner.hears("handled-count-too-high").await;
+    inside.say(&message("2")).await;
+    lab.partner.heard_stanzas(3).await;
+    assert_eq!(lab.partner.ids(), ["0", "1", "2"]);
+    assert_eq!(lab.partner.streams(), 2);
+    assert_eq!(lab.partner.heard_times("<enable"), 1);
+    assert_eq!(lab.gateway.heard_times("type='error'"), 0);
+    lab.stop().await;
+}
+
 #[tokio::test]
 async fn s9_a_limit_of_a_partner_that_confirms_nothing_is_known_after_one_stanza() {
     for (number, bytes, condition) in [

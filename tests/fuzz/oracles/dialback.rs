@@ -27,6 +27,7 @@ impl Environment for World {
         Ok(Terms {
             methods,
             bidi: false,
+            acks: false,
             carries: Carries::Pairs,
         })
     }

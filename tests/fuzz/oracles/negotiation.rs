@@ -56,6 +56,7 @@ impl Environment for World {
         Ok(Terms {
             methods: self.methods.get(),
             bidi: true,
+            acks: true,
             carries: Carries::Pairs,
         })
     }

@@ -35,7 +35,7 @@ fn s11_of_two_negotiations_beside_each_other_the_one_that_is_not_needed_ends_in_
     });
 }
 
-static RIG: Shared = Shared::new(Plan::standard("fp", 5));
+static RIG: Shared = Shared::new(Plan::standard("fp", 6));
 
 #[test]
 fn s4_bidi_is_taken_in_the_namespace_of_its_feature() {
@@ -144,6 +144,36 @@ fn s14_an_error_without_a_header_is_told_as_what_the_peer_said() {
             ns::STREAM_ERRORS
         ))
         .await;
+        let bounce = s.inside_gets(&id).await?;
+        ensure!(
+            bounce.error_text().contains("host-unknown"),
+            "{}",
+            bounce.error_text()
+        );
+        s.unharmed(Moved::Attempt("PeerError")).await
+    });
+}
+
+/// A server that has nothing to say but an error, in a stream as before XMPP 1.0.
+#[test]
+fn s14_an_error_behind_a_header_without_version_is_told_as_what_the_peer_said() {
+    RIG.test(6, async |s| {
+        let listener = TcpListener::bind(s.address()).await?;
+        let mut inside = s.inside().await?;
+        let id = s.fresh();
+        inside.message(ALICE, &s.user("rob"), &id, "hello").await?;
+        let mut peer = Peer::accept(&listener).await?;
+        peer.header().await?;
+        peer.send_anyway(
+            "<stream:stream xmlns='jabber:server' \
+             xmlns:stream='http://etherx.jabber.org/streams' id='1'>",
+        )
+        .await;
+        // Our end, which comes before the peer says why.
+        peer.expect("our error", |e| e.is("error", ns::STREAM))
+            .await?;
+        peer.send_anyway("<stream:error><host-unknown/></stream:error></stream:stream>")
+            .await;
         let bounce = s.inside_gets(&id).await?;
         ensure!(
             bounce.error_text().contains("host-unknown"),

@@ -84,7 +84,7 @@ const KINDS: [(&str, &str, Expected); 34] = [
     (
         "presence",
         "<x xmlns='http://jabber.org/protocol/muc'/>",
-        Dropped,
+        Answered,
     ),
     ("iq get", "<ping xmlns='urn:xmpp:ping'/>", Passes),
     ("iq get", DISCO_INFO, Passes),

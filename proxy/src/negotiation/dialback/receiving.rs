@@ -13,8 +13,10 @@ use crate::negotiation::{
 pub(in crate::negotiation) enum KeyRequest {
     /// New: verify it under this number.
     Ask(u32),
-    /// Authenticated, or being verified: nothing changes, nothing is answered.
-    Known,
+    /// The stream carries it already: that is answered at once (XEP-0220 section 2.1.1), and changes nothing.
+    Authenticated,
+    /// Its key is being verified; the answer to that is the answer to both.
+    Pending,
     /// One too many.
     Full,
 }
@@ -54,10 +56,11 @@ impl PairTable {
         method: Method,
         names: WireNames,
     ) -> KeyRequest {
-        let known = self.authenticated.iter().any(|known| known.pair() == pair)
-            || self.pending.iter().any(|(_, claim, _)| claim.pair == *pair);
-        if known {
-            return KeyRequest::Known;
+        if self.authenticated.iter().any(|known| known.pair() == pair) {
+            return KeyRequest::Authenticated;
+        }
+        if self.pending.iter().any(|(_, claim, _)| claim.pair == *pair) {
+            return KeyRequest::Pending;
         }
         let most = match admitted {
             Admitted::ByName => MAX_PAIRS,
@@ -133,7 +136,7 @@ mod tests {
             assert!(matches!(ask(number), KeyRequest::Ask(_)), "{number}");
         }
         assert_eq!(ask(MAX_PAIRS), KeyRequest::Full);
-        assert_eq!(ask(0), KeyRequest::Known);
+        assert_eq!(ask(0), KeyRequest::Pending);
     }
 
     /// D-20, D-21.
@@ -153,12 +156,12 @@ mod tests {
             numbers.push(asked);
         }
         assert_eq!(ask(&mut receiving, MAX_PENDING), KeyRequest::Full);
-        assert_eq!(ask(&mut receiving, 0), KeyRequest::Known);
+        assert_eq!(ask(&mut receiving, 0), KeyRequest::Pending);
         let (settled, _) = receiving.settle(numbers[0]).expect("asked");
         assert_eq!(receiving.settle(numbers[0]), None, "a verdict counts once");
         assert!(receiving.authenticate(pairs::taken(settled.clone())));
         assert!(!receiving.authenticate(pairs::taken(settled)));
-        assert_eq!(ask(&mut receiving, 0), KeyRequest::Known);
+        assert_eq!(ask(&mut receiving, 0), KeyRequest::Authenticated);
         for number in 0..MAX_PAIRS {
             if let KeyRequest::Ask(asked) = ask(&mut receiving, number) {
                 let (known, _) = receiving.settle(asked).expect("asked");

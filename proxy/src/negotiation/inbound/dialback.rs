@@ -85,7 +85,10 @@ impl Inbound {
                 };
                 out.push(Output::Verify { request, question });
             }
-            KeyRequest::Known => {}
+            KeyRequest::Authenticated => {
+                dialback::send_answer(message, DialbackAnswer::Valid, out);
+            }
+            KeyRequest::Pending => {}
             KeyRequest::Full => {
                 let error = DialbackAnswer::Error(DialbackError::ResourceConstraint);
                 dialback::send_answer(message, error, out);

@@ -19,17 +19,15 @@ impl Inbound {
         environment: &dyn Environment,
         out: &mut Vec<Output>,
     ) {
+        if let Some(fault) = wire::peer_error(element) {
+            return self.close(fault, environment, out);
+        }
         let InboundState::Negotiating(_) = &self.state else {
-            let fault = if element.is(ns::STREAM, "error") {
-                wire::peer_error(element)
-            } else {
-                Fault::UnexpectedElement(element.name.clone())
-            };
+            let fault = Fault::UnexpectedElement(element.name.clone());
             return self.close(fault, environment, out);
         };
         let namespace = element.namespace.as_str();
         let fault = match (element.name.as_str(), namespace) {
-            ("error", ns::STREAM) => Err(wire::peer_error(element)),
             // What a trunk says is not this machine's to answer.
             _ if self.is_trunk() => Err(self.unexpected(element)),
             ("starttls", ns::TLS) => self.starttls(out),

@@ -94,7 +94,7 @@ impl Inbound {
         let offered = match terms.carries {
             Carries::Pairs => OwnFeatures {
                 dialback: terms.methods.contains(Method::TlsDialback),
-                acks: true,
+                acks: terms.acks,
                 limits: environment.limits(),
                 ..OwnFeatures::default()
             },

@@ -45,14 +45,18 @@ impl Outbound {
         if !(self.bidi && waits && self.sasl_rejected.is_none()) {
             return Err(fault);
         }
-        let (condition, text) = match fault {
-            Fault::EstablishmentTimeout => ("no answer".to_owned(), fault.to_string()),
-            fault => over_an_element(fault)?,
-        };
+        // It has answered since; what it is silent on is `<enable/>`.
+        if let (Fault::EstablishmentTimeout, OutboundState::EnablingAcks { .. }) =
+            (&fault, &self.state)
+        {
+            return Err(fault);
+        }
+        let (condition, text) = over_an_element(fault)?;
         Ok(Fault::BidiRejected { condition, text })
     }
 
-    /// As [`Self::blame_bidi`], of a server that announces XEP-0198 and ends the stream over `<enable/>`.
+    /// As [`Self::blame_bidi`], of a server that announces XEP-0198 and ends the stream over `<enable/>`, or
+    /// never answers it.
     fn blame_acks(&self, fault: Fault) -> Result<Fault, Fault> {
         if !matches!(self.state, OutboundState::EnablingAcks { .. }) {
             return Err(fault);
@@ -123,13 +127,16 @@ impl Outbound {
     }
 }
 
-/// What a peer said that ended the stream over an element, or without a word. `Err`: it was neither.
+/// What a peer said that ended the stream over an element, or without a word, or that said nothing more.
+/// `Err`: it was none of these.
 fn over_an_element(fault: Fault) -> Result<(String, String), Fault> {
     match fault {
         Fault::PeerError { condition, text } if OVER_AN_ELEMENT.contains(&condition.as_str()) => {
             Ok((condition, text))
         }
-        Fault::PeerClosed => Ok(("no answer".to_owned(), fault.to_string())),
+        Fault::PeerClosed | Fault::EstablishmentTimeout => {
+            Ok(("no answer".to_owned(), fault.to_string()))
+        }
         fault => Err(fault),
     }
 }

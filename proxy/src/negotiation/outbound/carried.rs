@@ -186,7 +186,8 @@ impl Outbound {
         out: &mut Vec<Output>,
     ) -> Result<(), Fault> {
         let first = pairs::authenticate(self.ground(environment), claim, Way::ToPeer)?;
-        let Some(version) = self.features.acks.filter(|_| self.acks_left) else {
+        let may_ask = self.acks_left && self.terms(environment).is_ok_and(|terms| terms.acks);
+        let Some(version) = self.features.acks.filter(|_| may_ask) else {
             return self.establish(first, id, environment, out);
         };
         // The peer knows us now: its stanzas may come before its answer to `<enable/>`.

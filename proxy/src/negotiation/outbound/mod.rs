@@ -60,7 +60,7 @@ pub struct OutboundStart {
     pub skip_sasl: bool,
     /// Set when a stream to this peer ended with [`Fault::BidiRejected`]: XEP-0288 is not asked for.
     pub skip_bidi: bool,
-    /// Set when the last stream to this peer ended with [`Fault::AcksRejected`]: XEP-0198 is not asked for.
+    /// Set when a stream to this peer ended with [`Fault::AcksRejected`]: XEP-0198 is not asked for.
     pub skip_acks: bool,
     /// How the peer writes names, for stanzas' streams; a question's are its own.
     pub names: WireNames,
@@ -123,6 +123,8 @@ enum OutboundState {
     },
     /// `db:verify` is out.
     Verifying,
+    /// We have ended the stream over this; the peer may be about to tell a better reason.
+    Refused(Fault),
     Closed,
 }
 
@@ -194,6 +196,10 @@ impl Outbound {
                 });
             }
             return;
+        }
+        if let OutboundState::Refused(fault) = &self.state {
+            let fault = fault.clone();
+            return self.last_word(fault, input, out);
         }
         let result = match input {
             Input::End(fault) => Err(fault),
@@ -320,9 +326,34 @@ impl Outbound {
     ) -> Result<(), Fault> {
         let terms = self.terms(environment)?;
         if self.link == Link::Plain && !terms.methods.allows_plaintext() {
-            return Err(Fault::TlsNotOffered);
+            // So begin some servers that have nothing to say but an error, which follows.
+            let fault = Fault::TlsNotOffered;
+            wire::send_end(fault.stream_error().as_ref(), out);
+            out.push(Output::LastWord);
+            self.state = OutboundState::Refused(fault);
+            return Ok(());
         }
         self.authenticate_by_dialback(announced, terms, environment, out)
+    }
+
+    /// What comes once we have ended the stream over `fault`: an error of the peer's is why, and anything else
+    /// ends the waiting for one.
+    fn last_word(&mut self, fault: Fault, input: Input<'_>, out: &mut Vec<Output>) {
+        let told = match input {
+            Input::Element(element) => wire::peer_error(element),
+            Input::AddPair(pair) => {
+                let fault = Fault::NotMultiplexable;
+                return out.push(Output::PairFailed { pair, fault });
+            }
+            Input::ConfigChanged | Input::Probe { .. } | Input::Verdict { .. } => return,
+            Input::Header(_)
+            | Input::UnauthorizedStanza { .. }
+            | Input::TlsEstablished
+            | Input::Closed
+            | Input::TimedOut
+            | Input::End(_) => None,
+        };
+        self.end_silently(told.unwrap_or(fault), out);
     }
 
     fn features(
@@ -377,9 +408,11 @@ impl Outbound {
         environment: &dyn Environment,
         out: &mut Vec<Output>,
     ) -> Result<(), Fault> {
+        if let Some(fault) = wire::peer_error(element) {
+            return Err(fault);
+        }
         let unexpected = || Err(Fault::UnexpectedElement(element.name.clone()));
         match (element.name.as_str(), element.namespace.as_str()) {
-            ("error", ns::STREAM) => Err(wire::peer_error(element)),
             ("features", ns::STREAM) => self.features(element, environment, out),
             (_, ns::TLS) => self.tls_answer(element, out),
             (_, ns::SASL) => self.sasl_answer(element, environment, out),

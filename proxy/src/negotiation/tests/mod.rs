@@ -75,6 +75,7 @@ pub(super) struct World {
     pub peers: Vec<(DomainName, MethodSet)>,
     pub secret: dialback::Secret,
     pub bidi: bool,
+    pub acks: bool,
     /// Each peer is named itself.
     pub lists: bool,
     pub carries: Carries,
@@ -96,6 +97,7 @@ impl World {
             peers: peers.iter().map(|peer| (domain(peer), set)).collect(),
             secret: dialback::Secret::new(SECRET, None),
             bidi: true,
+            acks: true,
             lists: true,
             carries: Carries::Pairs,
             distrust: false,
@@ -115,6 +117,7 @@ impl Environment for World {
             Some((_, methods)) => Ok(Terms {
                 methods: *methods,
                 bidi: self.bidi,
+                acks: self.acks,
                 carries: self.carries,
             }),
             None => Err(Refusal::Policy(Reason::PartnerNotAllowed)),
@@ -369,6 +372,7 @@ pub(super) fn render(output: &Output) -> String {
             format!("[limits {:?} {:?}]", limits.max_bytes, limits.idle_seconds)
         }
         Output::Step { step, outcome, .. } => format!("[step {step:?} {outcome}]"),
+        Output::LastWord => "[last word]".to_owned(),
         Output::Close(fault) => format!("[close {}]", fault.label()),
     }
 }

@@ -105,10 +105,10 @@ fn stanza(direction: Direction, user: &str, remote: &str, body: &str) -> String 
 /// `c`ontent, cont`a`ct, acces`x`, `p`artner; upper case: dropped.
 fn letter(outcome: Outcome) -> char {
     let of = |cause| match cause {
-        Cause::Rule(Reason::Content) => 'c',
-        Cause::Rule(Reason::Contact) => 'a',
-        Cause::Rule(Reason::AccessPolicy) => 'x',
-        Cause::Rule(_) => 'p',
+        Cause::Rule(Reason::Content) | Cause::Join(Reason::Content) => 'c',
+        Cause::Rule(Reason::Contact) | Cause::Join(Reason::Contact) => 'a',
+        Cause::Rule(Reason::AccessPolicy) | Cause::Join(Reason::AccessPolicy) => 'x',
+        Cause::Rule(_) | Cause::Join(_) => 'p',
         Cause::Malformed | Cause::Faulty(_) | Cause::Unaddressed | Cause::Misdirected => 'm',
     };
     match outcome {
@@ -125,6 +125,9 @@ const BODY: &str = "<body>hi</body>";
 const STATUS: &str = "<status>busy</status>";
 const AVATAR: &str = "<event xmlns='http://jabber.org/protocol/pubsub#event'><items node='urn:xmpp:avatar:metadata'/></event>";
 const TUNE: &str = "<event xmlns='http://jabber.org/protocol/pubsub#event'><items node='http://jabber.org/protocol/tune'/></event>";
+
+const PROPOSE: &str = "<propose xmlns='urn:xmpp:jingle-message:0' id='7'>\
+    <description xmlns='urn:xmpp:jingle:apps:rtp:1' media='audio'/></propose>";
 
 /// Each stanza: inbound from strangers of the three types, inbound from an added person, outbound
 /// to the three types.
@@ -173,6 +176,15 @@ fn table() -> Vec<(String, &'static str)> {
             format!("message|chat|<forwarded xmlns='urn:xmpp:forward:0'>{BODY}</forwarded>"),
             "++a+ +++",
         ),
+        (format!("message|chat|{PROPOSE}"), "cccc ccc"),
+        (
+            "message||<retract xmlns='urn:xmpp:jingle-message:1' id='7'/>".into(),
+            "cccc ccc",
+        ),
+        (
+            format!("message|error|{PROPOSE}<error type='cancel'/>"),
+            "++A+ +++",
+        ),
         ("presence||".into(), "++A+ +++"),
         (format!("presence||{STATUS}"), "++A+ +ss"),
         (format!("presence|unavailable|{STATUS}"), "++b+ +ss"),
@@ -191,9 +203,14 @@ fn table() -> Vec<(String, &'static str)> {
         ("presence|unsubscribed|".into(), "++b+ +++"),
         ("presence|error|".into(), "++A+ +++"),
         ("presence|unheard|".into(), "CCCC CCC"),
-        (format!("presence||{muc}"), "CCCC CCC"),
+        (format!("presence||{muc}"), "cccc ccc"),
         (format!("presence|subscribe|{muc}"), "CCCC ccc"),
-        ("presence||<m:x/>".into(), "CCCC CCC"),
+        ("presence||<m:x/>".into(), "cccc ccc"),
+        // What an occupant says is no join.
+        (
+            "presence||<x xmlns='http://jabber.org/protocol/muc#user'/>".into(),
+            "CCCC CCC",
+        ),
         (format!("presence|unavailable|{muc}"), "bbbb bbb"),
         (format!("presence|unsubscribed|{muc}"), "bbbb bbb"),
         ("iq|get|<ping xmlns='urn:xmpp:ping'/>".into(), "++a+ +++"),
@@ -271,6 +288,27 @@ fn content_and_contact_by_direction_partner_type_and_stanza() {
     let policy = policy(|_| {});
     for (body, expected) in table() {
         assert_eq!(row(&policy, USER, "bob@", &body), expected, "{body}");
+    }
+}
+
+/// Phones ring where the call itself may follow, and nowhere else.
+#[test]
+fn the_offer_of_a_call_passes_where_calls_do() {
+    let offer = format!("message|chat|{PROPOSE}<store xmlns='urn:xmpp:hints'/>");
+    let call = "iq|set|<jingle xmlns='urn:xmpp:jingle:1'/>";
+    for (listed, expected) in [
+        (vec![], "cccc ccc"),
+        (vec!["urn:xmpp:jingle-message:0"], "cccc ccc"),
+        (vec!["urn:xmpp:jingle:1"], "++a+ +++"),
+    ] {
+        let policy = policy(|c| c["content"] = json!({ "iqNamespaces": listed }));
+        for body in [offer.as_str(), call] {
+            assert_eq!(
+                row(&policy, USER, "bob@", body),
+                expected,
+                "{listed:?} {body}"
+            );
+        }
     }
 }
 
@@ -510,7 +548,7 @@ fn content_is_widened_by_what_the_pool_lists() {
         (format!("message|groupchat|{BODY}"), "++a+ +++"),
         (
             "presence||<x xmlns='http://jabber.org/protocol/muc'/>".to_owned(),
-            "++A+ +++",
+            "++a+ +++",
         ),
     ] {
         assert_eq!(row(&policy, USER, "bob@", &body), expected, "{body}");

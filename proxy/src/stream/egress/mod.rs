@@ -428,12 +428,20 @@ impl SendBuffer {
     /// The peer has handled `h` stanzas, modulo 2³².
     ///
     /// # Errors
-    /// Where it claims more than was written.
+    /// Where it claims more than was written. All of that counts as confirmed: sent again it would come twice,
+    /// and end the next stream in the same way.
     pub fn acked(&mut self, h: u32, now: Instant) -> Result<(), Fault> {
         let Confirmation::Acks { acks, asked, again } = &mut self.confirmation else {
             return Ok(());
         };
-        let count = acks.acknowledge(h)?;
+        let count = match acks.acknowledge(h) {
+            Ok(count) => count,
+            Err(fault) => {
+                let all = acks.acknowledge_beyond(h);
+                self.confirmed(all);
+                return Err(fault);
+            }
+        };
         *asked = None;
         *again = (count == 0).then(|| now + PATIENCE);
         self.confirmed(count);

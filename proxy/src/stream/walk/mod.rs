@@ -18,6 +18,7 @@ use super::{
     context::StreamContext,
     environment::ConfigEnvironment,
     establish::{Negotiation, OwnProof, ends},
+    given_up::Dispensable,
     proofs::Proofs,
     targets::{direction, kind_of_dns},
 };
@@ -51,8 +52,6 @@ pub(super) struct Walk<'a> {
     manner: Manner,
     /// The form of the peer's name that this walk began with.
     first_form: NameForm,
-    /// A target ended its stream over bidi in this walk.
-    over_bidi: bool,
     /// Servers that are to be tried once more, in another manner.
     again: Vec<Candidate>,
     /// Under way, beside each other: the first to be over wins.
@@ -123,7 +122,6 @@ impl<'a> Walk<'a> {
                 names,
             },
             first_form: names.peer,
-            over_bidi: false,
             again: Vec::new(),
             negotiations: FuturesUnordered::new(),
             superseded: CancellationToken::new(),
@@ -245,9 +243,13 @@ impl<'a> Walk<'a> {
     /// The manner in which a stream came to be is the peer's.
     fn learn(&self, manner: Manner) {
         let now = Instant::now();
-        if self.over_bidi && manner.skip_bidi {
-            let peers = &self.context.without_bidi;
-            peers.remember(self.config, self.side, &self.peer, now);
+        for (what, is_left_out) in [
+            (Dispensable::Bidi, manner.skip_bidi),
+            (Dispensable::Acks, manner.skip_acks),
+        ] {
+            if is_left_out {
+                self.remember_without(what, now);
+            }
         }
         if let Purpose::Stanzas(_) = self.purpose {
             let peers = &self.context.peers;
@@ -308,21 +310,13 @@ impl<'a> Walk<'a> {
                 self.manner.proof = OwnProof::DialbackWithoutCertificate;
                 true
             }
-            // Nobody needs it.
             Fault::BidiRejected { .. } if !tried.skip_bidi => {
                 self.manner.skip_bidi = true;
-                self.over_bidi = true;
-                let now = Instant::now();
-                if now >= self.deadline {
-                    // It said nothing until there was no time left: the next walk begins without.
-                    let peers = &self.context.without_bidi;
-                    peers.remember(self.config, self.side, &self.peer, now);
-                }
-                now < self.deadline
+                self.has_time_without(Dispensable::Bidi)
             }
             Fault::AcksRejected { .. } if !tried.skip_acks => {
                 self.manner.skip_acks = true;
-                true
+                self.has_time_without(Dispensable::Acks)
             }
             // Some servers host A-labels and compare texts.
             Fault::PeerError { condition, .. }
@@ -335,6 +329,22 @@ impl<'a> Walk<'a> {
             }
             _ => false,
         }
+    }
+
+    /// Whether this walk has time left to try without. Where the peer said nothing until there was none, the
+    /// next one begins so.
+    fn has_time_without(&self, what: Dispensable) -> bool {
+        let now = Instant::now();
+        let has_time = now < self.deadline;
+        if !has_time {
+            self.remember_without(what, now);
+        }
+        has_time
+    }
+
+    fn remember_without(&self, what: Dispensable, now: Instant) {
+        let (peers, peer) = (&self.context.given_up, (self.side, &self.peer));
+        peers.remember(self.config, peer, what, now);
     }
 
     /// Whether the peer's name can be written in another form. A question about a key has the form in
@@ -350,7 +360,7 @@ impl<'a> Walk<'a> {
             tlsa: &[],
             chain: &[],
             proofs: &Proofs::default(),
-            without_bidi: &self.context.without_bidi,
+            given_up: &self.context.given_up,
         };
         let (peer, local) = ends(self.purpose);
         let terms = environment.admit(self.side, &peer, &local);

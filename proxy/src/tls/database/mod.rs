@@ -19,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::{
     Roots, Transport,
     certificate::{not_after, parse},
+    handshake::Blanks,
     provider,
     stream::TlsStream,
     verifier::{self, AcceptAnyCertificate},
@@ -91,7 +92,7 @@ impl DatabaseTls {
         let connection =
             UnbufferedClientConnection::new(self.config, name).map_err(io::Error::other)?;
         let mut stream = Box::new(TlsStream::new(io, connection, Vec::new()));
-        stream.handshake().await?;
+        stream.handshake(Blanks::NONE).await?;
         Ok(Transport::Client(stream))
     }
 }

@@ -1,6 +1,8 @@
 //! Handshakes on both sides, with a deadline. They accept any certificate whose key the peer
 //! holds; [`super::Trust::judge`] decides afterwards, per domain.
 
+mod blanks;
+
 use std::{io, sync::Arc};
 
 use rustls::{
@@ -15,6 +17,8 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 use xmpp_edge_crds::domain::DomainName;
+
+pub(super) use blanks::Blanks;
 
 use super::{
     config::{ALPN, client_builder},
@@ -144,12 +148,13 @@ where
 {
     let handshake = async {
         let mut io = io;
-        let (sni, hello) = client_hello(&mut io).await?;
+        let (sni, hello) = client_hello(&mut io, Blanks::before(mode)).await?;
         let identity = choose(sni.as_deref()).ok_or(HandshakeError::NoIdentity { sni })?;
         let connection = UnbufferedServerConnection::new(identity.server(mode == Mode::Direct))
             .map_err(|cause| HandshakeError::Failed(cause.to_string()))?;
         let mut stream = Box::new(TlsStream::new(io, connection, hello));
-        stream.handshake().await.map_err(HandshakeError::from_io)?;
+        let shaken = stream.handshake(Blanks::NONE).await;
+        shaken.map_err(HandshakeError::from_io)?;
         Ok(Transport::Server(stream))
     };
     timeout_at(deadline, handshake)
@@ -159,7 +164,10 @@ where
 
 /// Reads until the ClientHello is complete: what it names, in lower case, and all that was read.
 /// Which configuration answers it depends on it, so it is read once to look at.
-async fn client_hello<S>(io: &mut S) -> Result<(Option<String>, Vec<u8>), HandshakeError>
+async fn client_hello<S>(
+    io: &mut S,
+    mut blanks: Blanks,
+) -> Result<(Option<String>, Vec<u8>), HandshakeError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -174,6 +182,9 @@ where
             .map_err(HandshakeError::from_io)?;
         if count == 0 {
             return Err(HandshakeError::Closed);
+        }
+        if before == 0 {
+            blanks.drop_from(&mut read);
         }
         let mut fresh = &read[before..];
         while !fresh.is_empty() {
@@ -242,7 +253,8 @@ where
         }
         .map_err(|cause| HandshakeError::Failed(cause.to_string()))?;
         let mut stream = Box::new(TlsStream::new(io, connection, Vec::new()));
-        stream.handshake().await.map_err(HandshakeError::from_io)?;
+        let shaken = stream.handshake(Blanks::before(mode)).await;
+        shaken.map_err(HandshakeError::from_io)?;
         Ok(Transport::Client(stream))
     };
     timeout_at(deadline, handshake)

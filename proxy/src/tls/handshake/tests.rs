@@ -183,6 +183,54 @@ async fn plaintext_in_front_of_the_handshake_spoils_it() {
     assert!(client.is_err() && server.is_err());
 }
 
+/// Some servers end the line behind `<proceed/>` or `<starttls/>`; it comes with the element or later.
+#[tokio::test]
+async fn white_space_behind_starttls_is_read_over_and_nothing_else_is() {
+    for (before, mode, works) in [
+        (&["\n"][..], Mode::StartTls, true),
+        (&["\r\n", " ", "\t"], Mode::StartTls, true),
+        (&["                "], Mode::StartTls, true),
+        (&["        ", "         "], Mode::StartTls, false),
+        (&["<"], Mode::StartTls, false),
+        (&["\n", "<"], Mode::StartTls, false),
+        (&["\n"], Mode::Direct, false),
+    ] {
+        for of_the_client in [true, false] {
+            let (mut near, mut far) = duplex(16_384);
+            let blanks = async |to: &mut DuplexStream| {
+                for part in before {
+                    to.write_all(part.as_bytes()).await.unwrap();
+                    tokio::task::yield_now().await;
+                }
+            };
+            let (client, server) = (identity("org.example"), identity("partner.example"));
+            let partner = domain("partner.example");
+            let dials = async {
+                if of_the_client {
+                    blanks(&mut near).await;
+                }
+                connect(near, Some(&client), &partner, mode, soon()).await
+            };
+            let takes = async {
+                if !of_the_client {
+                    blanks(&mut far).await;
+                }
+                accept(far, mode, soon(), |_| Some(server)).await
+            };
+            let (client, server) = tokio::join!(dials, takes);
+            let ours = if of_the_client {
+                server.map(|_| ())
+            } else {
+                client.map(|_| ())
+            };
+            assert_eq!(ours.is_ok(), works, "{before:?} {mode:?}: {ours:?}");
+            if !works {
+                assert!(matches!(ours, Err(HandshakeError::NotTls)), "{ours:?}");
+            }
+        }
+    }
+}
+
 /// T-09
 #[tokio::test]
 async fn tls_1_2_works_and_is_told() {

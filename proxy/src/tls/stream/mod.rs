@@ -21,6 +21,8 @@ use rustls::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
+use super::handshake::Blanks;
+
 /// Most bytes read from the socket at once.
 const READ: usize = 64 * 1024;
 /// Fewest: less is not worth the call, even where the reader has little room.
@@ -278,12 +280,13 @@ impl<S, C: Connection> TlsStream<S, C> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin, C: Connection + Unpin> TlsStream<S, C> {
-    /// Makes the handshake. To be called once, before all else; the caller sets the deadline.
+    /// Makes the handshake. To be called once, before all else; the caller sets the deadline. What the peer
+    /// says first may stand behind so many blanks.
     ///
     /// # Errors
     /// What the socket says, `UnexpectedEof` where the peer closed, `InvalidData` with a
     /// [`rustls::Error`] where the handshake failed; the peer was sent the alert then.
-    pub(super) async fn handshake(&mut self) -> io::Result<()> {
+    pub(super) async fn handshake(&mut self, mut blanks: Blanks) -> io::Result<()> {
         loop {
             let plain = &mut self.plain;
             let digest = digest(
@@ -309,6 +312,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, C: Connection + Unpin> TlsStream<S, C> {
             if self.incoming.len() >= INCOMPLETE {
                 return Err(too_long());
             }
+            let held = self.incoming.len();
             // Both at once: the peer may not read before it has written.
             let count = poll_fn(|cx| {
                 if let Poll::Ready(Err(error)) = Pin::new(&mut *self).poll_flush(cx) {
@@ -318,6 +322,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin, C: Connection + Unpin> TlsStream<S, C> {
             });
             if count.await? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            if held == 0 {
+                blanks.drop_from(&mut self.incoming);
             }
         }
     }

@@ -71,7 +71,7 @@ async fn our_server(
     let connection = UnbufferedServerConnection::new(server).unwrap();
     let mut ours = TlsStream::new(near, connection, Vec::new());
     let (handshake, theirs) = tokio::join!(
-        ours.handshake(),
+        ours.handshake(Blanks::NONE),
         TlsConnector::from(client).connect(name(), far),
     );
     handshake.unwrap();
@@ -94,7 +94,7 @@ async fn our_client(
     let connection = UnbufferedClientConnection::new(client, name()).unwrap();
     let mut ours = TlsStream::new(near, connection, Vec::new());
     let (handshake, theirs) = tokio::join!(
-        ours.handshake(),
+        ours.handshake(Blanks::NONE),
         TlsAcceptor::from(Arc::new(server)).accept(far)
     );
     handshake.unwrap();
@@ -242,7 +242,7 @@ async fn bytes_that_came_with_the_handshake_are_read() {
     let mut theirs = TlsConnector::from(client).connect_with(name(), far, |connection| {
         io::Write::write_all(&mut connection.writer(), b"early").unwrap();
     });
-    let (handshake, theirs) = tokio::join!(ours.handshake(), &mut theirs);
+    let (handshake, theirs) = tokio::join!(ours.handshake(Blanks::NONE), &mut theirs);
     handshake.unwrap();
     let mut seen = [0; 5];
     ours.read_exact(&mut seen).await.unwrap();

@@ -3,6 +3,7 @@
 //! Names follow RFC 9525: `dNSName` alone, exact or with one whole left-most label `*`; those of SIP servers RFC 5922.
 //! Revocation is not checked.
 
+mod cause;
 mod policies;
 mod unusable;
 
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm, TrustAnchor, UnixTime};
 use webpki::{EndEntityCert, KeyUsage};
-use x509_parser::prelude::{X509Certificate, X509Version};
+use x509_parser::prelude::X509Certificate;
 use xmpp_edge_crds::{
     domain::DomainName,
     edge_config::{OnKeyChange, PartnerTrust},
@@ -19,16 +20,17 @@ use xmpp_edge_crds::{
 
 use super::{
     certificate::{
-        CertificateError, NameRule, Names, SipUris, SpkiSha256, parse, sha256, shown, timestamp,
+        CertificateError, NameRule, Names, SipUris, SpkiSha256, parse, sha256, timestamp,
         unproven_rsa,
     },
-    dane::{TlsaSet, Usage},
+    dane::{Tlsa, TlsaSet, Usage},
     fault::CertificateFault,
     provider,
     roots::Roots,
     stamp::TrustStamp,
 };
-use policies::{WithoutPolicies, critical};
+use cause::{dates_of, not_for_use, unreadable};
+use policies::WithoutPolicies;
 pub use unusable::TrustError;
 
 /// Longer chains are refused: of one whose key is not pinned nothing beyond the first certificate is read.
@@ -332,11 +334,7 @@ impl Question<'_> {
     fn pkix(&self) -> Result<VerifiedBy, CertificateFault> {
         self.name(None)?;
         self.dates()?;
-        let by = if self.trust.own_authority {
-            VerifiedBy::PartnerCa
-        } else {
-            VerifiedBy::Pkix
-        };
+        let by = self.by_authorities();
         if self.trust.roots.were_given(&self.chain[0]) {
             // Given as it stands: there is no path to build, only a purpose to look at.
             self.purpose()?;
@@ -354,6 +352,14 @@ impl Question<'_> {
             }
         }
         Err(self.fault(&worst.unwrap_or(webpki::Error::UnknownIssuer)))
+    }
+
+    fn by_authorities(&self) -> VerifiedBy {
+        if self.trust.own_authority {
+            VerifiedBy::PartnerCa
+        } else {
+            VerifiedBy::Pkix
+        }
     }
 
     /// The name first: a certificate for somebody else is the commonest fault, and a date says
@@ -431,78 +437,6 @@ impl Question<'_> {
         verdict
     }
 
-    fn fault(&self, cause: &webpki::Error) -> CertificateFault {
-        use webpki::Error;
-        match cause {
-            Error::UnknownIssuer => self.unknown_issuer(),
-            // The end entity's dates were looked at before: this is another's of the chain.
-            Error::CertExpired { .. } | Error::CertNotValidYet { .. } => self
-                .chain
-                .iter()
-                .skip(1)
-                .filter_map(|der| parse(der).ok())
-                .find_map(|parsed| dates_of(&parsed, self.now).err())
-                .unwrap_or_else(|| CertificateFault::Invalid(cause.to_string())),
-            Error::RequiredEkuNotFoundContext(_) => not_for_use(self.role),
-            Error::CaUsedAsEndEntity if is_self_issued(self.parsed) => {
-                CertificateFault::SelfSigned {
-                    subject: shown(self.parsed.subject()),
-                }
-            }
-            Error::BadDer | Error::BadDerTime | Error::TrailingData(_) => {
-                CertificateFault::Malformed(cause.to_string())
-            }
-            Error::UnsupportedCriticalExtension => self
-                .chain
-                .iter()
-                .filter_map(|der| parse(der).ok())
-                .find_map(|parsed| critical(&parsed))
-                .unwrap_or_else(|| CertificateFault::Invalid(cause.to_string())),
-            Error::UnsupportedCertVersion => self
-                .chain
-                .iter()
-                .filter_map(|der| parse(der).ok())
-                .find(|parsed| parsed.version() != X509Version::V3)
-                .map_or_else(
-                    || CertificateFault::Invalid(cause.to_string()),
-                    |parsed| CertificateFault::Version {
-                        subject: shown(parsed.subject()),
-                        version: parsed.version().0 + 1,
-                    },
-                ),
-            other => CertificateFault::Invalid(format!("{other:?}")),
-        }
-    }
-
-    fn unknown_issuer(&self) -> CertificateFault {
-        if is_self_issued(self.parsed) {
-            return CertificateFault::SelfSigned {
-                subject: shown(self.parsed.subject()),
-            };
-        }
-        // Follow the issuers through what was sent, in whatever order.
-        let sent: Vec<_> = self.chain[1..]
-            .iter()
-            .filter_map(|der| parse(der).ok())
-            .collect();
-        let mut last = self.parsed;
-        for _ in 0..sent.len() {
-            match sent.iter().find(|next| next.subject() == last.issuer()) {
-                Some(next) if !is_self_issued(last) => last = next,
-                _ => break,
-            }
-        }
-        if is_self_issued(last) {
-            CertificateFault::UnknownIssuer {
-                root: shown(last.subject()),
-            }
-        } else {
-            CertificateFault::IncompleteChain {
-                issuer: shown(last.issuer()),
-            }
-        }
-    }
-
     fn dane(&self, tlsa: &TlsaSet) -> Result<VerifiedBy, CertificateFault> {
         let end_entity = &self.chain[0];
         let mut pkix = None;
@@ -523,6 +457,11 @@ impl Question<'_> {
                         Err(fault) => refused = Some(fault.clone()),
                     }
                 }
+                Usage::PkixTa => match self.below_trusted(record) {
+                    Ok(true) => return Ok(self.by_authorities()),
+                    Ok(false) => {}
+                    Err(fault) => refused = Some(fault),
+                },
                 Usage::DaneTa => {
                     for authority in self.chain[1..].iter().filter(|der| names(der)) {
                         match self.below(authority, &tlsa.target) {
@@ -540,6 +479,18 @@ impl Question<'_> {
         }))
     }
 
+    /// PKIX-TA of a root that the peer did not send, as servers do not (RFC 6698 section 2.1.1): whether it is
+    /// trusted here and the path leads to it.
+    fn below_trusted(&self, record: &Tlsa) -> Result<bool, CertificateFault> {
+        let mut named = self.trust.roots.named_by(record).peekable();
+        if named.peek().is_none() {
+            return Ok(false);
+        }
+        self.name(None)?;
+        self.dates()?;
+        Ok(named.any(|anchor| self.path(std::slice::from_ref(anchor)).is_ok()))
+    }
+
     /// DANE-TA: names and dates count, the authority is the one that a record names.
     fn below(
         &self,
@@ -548,45 +499,10 @@ impl Question<'_> {
     ) -> Result<(), CertificateFault> {
         self.name(Some(target))?;
         self.dates()?;
-        let anchor = webpki::anchor_from_trusted_cert(authority)
-            .map_err(|cause| CertificateFault::Malformed(cause.to_string()))?;
+        let anchor =
+            webpki::anchor_from_trusted_cert(authority).map_err(|cause| unreadable(&cause))?;
         self.path(std::slice::from_ref(&anchor))
             .map_err(|cause| self.fault(&cause))
-    }
-}
-
-fn dates_of(parsed: &X509Certificate<'_>, now: Timestamp) -> Result<(), CertificateFault> {
-    let validity = parsed.validity();
-    let subject = || shown(parsed.subject());
-    if now.as_second() > validity.not_after.timestamp() {
-        return Err(CertificateFault::Expired {
-            subject: subject(),
-            not_after: timestamp(&validity.not_after),
-        });
-    }
-    if now.as_second() < validity.not_before.timestamp() {
-        return Err(CertificateFault::NotYetValid {
-            subject: subject(),
-            not_before: timestamp(&validity.not_before),
-        });
-    }
-    Ok(())
-}
-
-fn is_self_issued(certificate: &X509Certificate<'_>) -> bool {
-    certificate.subject() == certificate.issuer()
-}
-
-fn not_for_use(role: Role) -> CertificateFault {
-    match role {
-        Role::Server => CertificateFault::NotForUse {
-            wanted: "server",
-            missing: "serverAuth",
-        },
-        Role::Client => CertificateFault::NotForUse {
-            wanted: "peer",
-            missing: "clientAuth and serverAuth",
-        },
     }
 }
 

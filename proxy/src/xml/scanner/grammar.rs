@@ -269,8 +269,12 @@ impl Scanner {
             _ if self.phase == ScanPhase::Ended => return Err(XmlError::AfterEnd),
             // Both byte order marks of UTF-16, and UTF-16 and UTF-32 without one.
             0xff | 0xfe | 0 if self.phase == ScanPhase::Prolog => return Err(XmlError::Encoding),
+            // A record of TLS (RFC 8446 section 5.1), such as the alert over our header.
+            0x14..=0x16 if self.phase == ScanPhase::Prolog => return Err(XmlError::TlsRecord),
             0x80.. => return Err(beside_elements(byte)),
             0..b' ' => return Err(XmlError::ForbiddenCharacter),
+            // HTTP, SMTP, a menu.
+            _ if self.phase == ScanPhase::Prolog => return Err(XmlError::NotXmpp),
             _ => return Err(XmlError::TextBetweenStanzas),
         }
         if self.phase == ScanPhase::Ended {

@@ -100,7 +100,7 @@ impl Scanner {
 
     /// Whether an element before a header is `<stream:error/>` or `<stream:features/>`: some peers have no
     /// header for them, and what they say is worth more than that they forgot it. Under `stream` it is what
-    /// it is called, where nothing is declared.
+    /// it is called, where nothing is declared. Some write the error in the namespace of its conditions.
     fn comes_before_a_header(&mut self, window: &[u8], prefix: Span, local: Span) -> bool {
         if !matches!(local.bytes(window), b"error" | b"features") {
             return false;
@@ -110,7 +110,11 @@ impl Scanner {
             _ => self.scope.resolve(window, prefix),
         };
         match namespace {
-            Ok(namespace) => self.scope.text(window, namespace) == ns::STREAM,
+            Ok(namespace) => match self.scope.text(window, namespace) {
+                ns::STREAM => true,
+                ns::STREAM_ERRORS => local.bytes(window) == b"error",
+                _ => false,
+            },
             Err(_) => prefix.bytes(window) == b"stream",
         }
     }

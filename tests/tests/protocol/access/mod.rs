@@ -337,7 +337,7 @@ fn a_07_who_loses_access_leaves_the_rooms_that_he_is_in() {
         // XEP-0045 section 7.2.1) looks like a person.
         c.outwards("presence", &phone, &occupant, MUC)
             .await?
-            .dropped()?;
+            .explained("not-allowed", "Content")?;
         c.outwards("presence", &phone, &occupant, "")
             .await?
             .delivered()?;

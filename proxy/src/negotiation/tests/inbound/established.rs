@@ -359,6 +359,14 @@ fn ends_are_in_full_in_every_state() {
         ],
     );
     run(
+        "the peer's error in the namespace of its condition",
+        external(&[SaslOverTls]),
+        &[
+            Peer("<error xmlns='urn:ietf:params:xml:ns:xmpp-streams'><conflict/></error>"),
+            Sees(&["</stream:stream>[close PeerError]"]),
+        ],
+    );
+    run(
         "probes are not for inbound streams",
         external(&[SaslOverTls]),
         &[Probe(1), Quiet],
@@ -375,6 +383,40 @@ fn ends_are_in_full_in_every_state() {
                 "<undefined-condition ",
                 "<handled-count-too-high xmlns='urn:xmpp:sm:3' h='9' send-count='1'/></stream:error>",
             ]),
+        ],
+    );
+}
+
+/// XEP-0220 section 2.1.1.
+#[test]
+fn a_key_for_a_pair_that_the_stream_carries_is_valid_at_once_and_grants_nothing() {
+    for (name, talk) in [
+        ("by dialback", dialed_back()),
+        ("by EXTERNAL", external(&[SaslOverTls, TlsDialback])),
+    ] {
+        run(
+            name,
+            talk,
+            &[
+                Peer(RESULT),
+                Sees(&["<db:result ", "type='valid'"]),
+                Lacks(&["[verify", "[authenticated", "[step"]),
+                Peer("<db:result from='second.example' to='org.example'>key</db:result>"),
+                Sees(&["[verify "]),
+            ],
+        );
+    }
+    run(
+        "while it is being verified, the answer is one",
+        direct(&[TlsDialback], ""),
+        &[
+            Peer(OPEN),
+            Peer(RESULT),
+            Sees(&["[verify 1 "]),
+            Peer(RESULT),
+            Quiet,
+            Says(1, KeyVerification::Valid),
+            Sees(&["type='valid'", "[authenticated "]),
         ],
     );
 }

@@ -142,6 +142,44 @@ fn a_stream_that_dies_over_acks_is_blamed_on_them() {
     }
 }
 
+#[test]
+fn a_peer_that_says_nothing_after_enable_is_blamed_for_acks() {
+    for (name, features) in [("with bidi", BOTH), ("without bidi", EXTERNAL)] {
+        run(
+            name,
+            direct(&[SaslOverTls], PARTNER),
+            &[
+                Peer(HEADER),
+                Peer(features),
+                Peer(SUCCESS),
+                Peer(HEADER),
+                Peer(ACKS),
+                Sees(&["<enable "]),
+                TimedOut,
+                Sees(&["[step Policy AcksRejected]", "[close AcksRejected]"]),
+            ],
+        );
+    }
+}
+
+#[test]
+fn acks_are_not_asked_of_a_peer_towards_which_they_were_given_up() {
+    run(
+        "asked for by the features, not by the terms",
+        direct(&[SaslOverTls], PARTNER),
+        &[
+            Change(|world| world.acks = false),
+            Peer(HEADER),
+            Peer(EXTERNAL),
+            Peer(SUCCESS),
+            Peer(HEADER),
+            Peer(ACKS),
+            Sees(&["[ready "]),
+            Lacks(&["<enable "]),
+        ],
+    );
+}
+
 /// E-17.
 #[test]
 fn a_stream_that_dies_after_external_was_taken_is_blamed_on_it_where_dialback_is_left() {

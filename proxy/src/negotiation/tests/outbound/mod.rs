@@ -3,6 +3,7 @@
 mod authenticating;
 mod blame;
 mod established;
+mod instead;
 mod sharing;
 
 use super::{

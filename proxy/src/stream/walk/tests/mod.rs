@@ -189,9 +189,9 @@ impl Scene {
             .waiting()
     }
 
-    fn has_bidi(&self) -> bool {
+    fn may_have(&self, what: Dispensable) -> bool {
         let peer = &self.route.pair.to;
-        !self.context.without_bidi.contains(peer, Instant::now())
+        !self.context.given_up.contains(peer, what, Instant::now())
     }
 }
 
@@ -269,7 +269,7 @@ async fn s4_a_peer_that_breaks_over_bidi_once_it_knows_us_is_remembered_and_gets
                 let mut scene = Scene::new(Side::Partner, true, Pace::Quick, quirks).await;
                 let walks = scene.delivers().await;
                 assert!(walks <= 2, "{walks} walks: {shown}");
-                assert!(!scene.has_bidi(), "{shown}");
+                assert!(!scene.may_have(Dispensable::Bidi), "{shown}");
             }
         }
     }
@@ -277,6 +277,20 @@ async fn s4_a_peer_that_breaks_over_bidi_once_it_knows_us_is_remembered_and_gets
 
 #[tokio::test]
 async fn s4_a_peer_that_says_nothing_more_after_bidi_is_remembered() {
+    let fault = |condition, text| Fault::BidiRejected { condition, text };
+    is_remembered_where_no_time_is_left(Dispensable::Bidi, fault).await;
+}
+
+#[tokio::test]
+async fn a_peer_that_says_nothing_after_enable_is_remembered() {
+    let fault = |condition, text| Fault::AcksRejected { condition, text };
+    is_remembered_where_no_time_is_left(Dispensable::Acks, fault).await;
+}
+
+async fn is_remembered_where_no_time_is_left(
+    what: Dispensable,
+    fault: fn(String, String) -> Fault,
+) {
     let scene = Scene::new(Side::Partner, true, Pace::Quick, Quirks::default()).await;
     let config = scene.context.config();
     let purpose = Purpose::Stanzas(scene.route.pair.clone());
@@ -289,13 +303,24 @@ async fn s4_a_peer_that_says_nothing_more_after_bidi_is_remembered() {
         None,
         deadline,
     );
-    let fault = Fault::BidiRejected {
-        condition: "no answer".to_owned(),
-        text: String::new(),
-    };
-    // No time is left for another try.
+    let fault = fault("no answer".to_owned(), String::new());
+    assert!(scene.may_have(what));
     assert!(!walk.changes_manner(walk.manner, &fault));
-    assert!(!scene.has_bidi());
+    assert!(!scene.may_have(what));
+}
+
+#[tokio::test]
+async fn a_peer_that_ends_the_stream_over_enable_is_remembered_for_having_no_acks() {
+    for ending in ENDINGS {
+        let quirks = Quirks {
+            acks: true,
+            ..breaks(At::Acks, ending)
+        };
+        let shown = format!("{quirks:?}");
+        let mut scene = Scene::new(Side::Partner, true, Pace::Quick, quirks).await;
+        assert_eq!(scene.delivers().await, 1, "{shown}");
+        assert!(!scene.may_have(Dispensable::Acks), "{shown}");
+    }
 }
 
 /// Both begin in the best manner; that one of them changed it must not cost the other its second try.

@@ -18,6 +18,18 @@ fn secure_tlsa_records_decide() {
         },
     )
     .der;
+    let another = authority("another that is trusted");
+    let also_trusted = another.der().clone();
+    let misnamed = issue(
+        &trusted,
+        &Subject {
+            names: &["evil.example"],
+            ..Subject::default()
+        },
+    )
+    .der;
+    let roots = trusted.pem() + &another.pem();
+    let trust = Trust::new(Roots::from_pem(&roots, "test").unwrap());
     let elsewhere = issue(
         &private,
         &Subject {
@@ -120,6 +132,36 @@ fn secure_tlsa_records_decide() {
             "Ok",
         ),
         (
+            "PKIX-TA, root not sent",
+            vec![spki(PkixTa, &trusted_der)],
+            vec![valid.clone()],
+            "Ok",
+        ),
+        (
+            "PKIX-TA by certificate, root not sent",
+            vec![whole(PkixTa, &trusted_der)],
+            vec![valid.clone()],
+            "Ok",
+        ),
+        (
+            "PKIX-TA, root not sent and not trusted",
+            vec![spki(PkixTa, &private_der)],
+            vec![by_private.clone()],
+            "CertificateDaneMismatch",
+        ),
+        (
+            "PKIX-TA, another root than that of the path",
+            vec![spki(PkixTa, &also_trusted)],
+            vec![valid.clone()],
+            "CertificateDaneMismatch",
+        ),
+        (
+            "PKIX-TA, root not sent, other name",
+            vec![spki(PkixTa, &trusted_der)],
+            vec![misnamed],
+            "PeerCertificateName",
+        ),
+        (
             "PKIX-TA needs PKIX",
             vec![spki(PkixTa, &private_der)],
             vec![by_private, private_der],
@@ -128,7 +170,7 @@ fn secure_tlsa_records_decide() {
     ];
     for (what, records, chain, expected) in cases {
         let tlsa = TlsaSet::new(records, domain("xmpp.partner.example")).unwrap();
-        let result = trusting(&trusted).judge_at(
+        let result = trust.judge_at(
             (&domain("partner.example"), NameRule::Wildcards),
             &chain,
             Role::Server,

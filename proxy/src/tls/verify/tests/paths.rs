@@ -217,3 +217,75 @@ fn s22_the_trusted_path_is_found_beside_an_expired_cross_signed_one() {
     let fault = judge(&trusting(&good), &long, Role::Server).unwrap_err();
     assert_eq!(fault.label(), "CertificateChainTooLong");
 }
+
+/// The certificate as if another algorithm, whose OID is as long, had signed it.
+fn signed_by_another(
+    der: &CertificateDer<'_>,
+    own: &[u8],
+    other: &[u8],
+) -> CertificateDer<'static> {
+    let mut bytes = der.to_vec();
+    let places: Vec<usize> = (0..bytes.len() - own.len())
+        .filter(|at| bytes[*at..].starts_with(own))
+        .collect();
+    assert_eq!(places.len(), 2, "what is signed says it, and the signature");
+    for at in places {
+        bytes[at..at + own.len()].copy_from_slice(other);
+    }
+    bytes.into()
+}
+
+#[test]
+fn a_signature_that_nobody_verifies_is_named_with_its_certificate_in_short_words() {
+    const RSA_SHA256: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 0x0b];
+    const RSA_SHA1: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 5];
+    const ECDSA_SHA256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2];
+    const ECDSA_SHA224: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 1];
+    let size = rcgen::RsaKeySize::_2048;
+    let rsa = KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, size).unwrap();
+    let mut params = Subject {
+        names: &[],
+        common_name: "RSA root",
+        usage: &[],
+        ..Subject::default()
+    }
+    .params();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let rsa = CertifiedIssuer::self_signed(params, rsa).unwrap();
+    let middle = intermediate("old intermediate", &rsa);
+    let old_middle = signed_by_another(middle.der(), RSA_SHA256, RSA_SHA1);
+    let old_leaf = issue(&rsa, &Subject::default()).der;
+    let old_leaf = signed_by_another(&old_leaf, RSA_SHA256, RSA_SHA1);
+    let below = issue(&middle, &Subject::default()).der;
+    let ecdsa = authority("ECDSA root");
+    let odd = issue(&ecdsa, &Subject::default()).der;
+    let odd = signed_by_another(&odd, ECDSA_SHA256, ECDSA_SHA224);
+    for (root, chain, subject, algorithm) in [
+        (&rsa, vec![old_leaf], "end entity", "RSA and SHA-1"),
+        (
+            &rsa,
+            vec![below, old_middle],
+            "old intermediate",
+            "RSA and SHA-1",
+        ),
+        (&ecdsa, vec![odd], "end entity", "1.2.840.10045.4.3.1"),
+    ] {
+        let fault = judge(&trusting(root), &chain, Role::Server).unwrap_err();
+        assert_eq!(fault.label(), "CertificateSignature", "{fault}");
+        let text = fault.to_string();
+        assert!(text.contains(subject) && text.contains(algorithm), "{text}");
+        assert!(text.len() < 250, "{text}");
+    }
+}
+
+#[test]
+fn a_certificate_of_an_authority_is_told_as_one() {
+    let root = authority("root");
+    let mut params = Subject::default().params();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let own = params.signed_by(&KeyPair::generate().unwrap(), &root);
+    let chain = [own.unwrap().der().clone()];
+    let fault = judge(&trusting(&root), &chain, Role::Server).unwrap_err();
+    assert_eq!(fault.label(), "CertificateInvalid");
+    assert!(fault.to_string().contains("have a leaf issued"), "{fault}");
+}

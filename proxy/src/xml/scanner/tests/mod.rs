@@ -137,13 +137,48 @@ fn a_header_that_is_none_is_refused_x02() {
             XmlError::NotAStream,
         ),
         ("<stream:stream>", XmlError::UndeclaredPrefix),
-        ("hello", XmlError::TextBetweenStanzas),
         ("</stream>", XmlError::EndTag),
-        ("\u{16}\u{3}\u{1}", XmlError::ForbiddenCharacter),
     ] {
         assert_eq!(header(text), Err(error), "{text}");
     }
     assert_eq!(XmlError::StreamNamespace.condition(), "invalid-namespace");
+}
+
+#[test]
+fn s27_what_is_no_xmpp_on_a_plain_port_is_told_as_what_it_is() {
+    for (text, error, condition) in [
+        (
+            "HTTP/1.1 400 Bad Request\r\n",
+            XmlError::NotXmpp,
+            "bad-format",
+        ),
+        (
+            "\r\n220 mail.example ESMTP\r\n",
+            XmlError::NotXmpp,
+            "bad-format",
+        ),
+        (
+            "\u{15}\u{3}\u{3}\0\u{2}\u{2}\n",
+            XmlError::TlsRecord,
+            "not-well-formed",
+        ),
+        ("\u{16}\u{3}\u{1}", XmlError::TlsRecord, "not-well-formed"),
+        (
+            "\u{17}\u{3}\u{3}",
+            XmlError::ForbiddenCharacter,
+            "not-well-formed",
+        ),
+    ] {
+        assert_eq!(begins(text).1, Some(error), "{text:?}");
+        assert_eq!(error.condition(), condition);
+    }
+    // Within a stream they are what they always are.
+    for (text, error) in [
+        (&b"hello"[..], XmlError::TextBetweenStanzas),
+        (b"\x16\x03\x01", XmlError::ForbiddenCharacter),
+    ] {
+        assert_eq!(in_stream(text).1, Some(error), "{text:?}");
+    }
 }
 
 #[test]
@@ -430,6 +465,7 @@ fn s14_what_a_peer_says_instead_of_a_header_may_follow_a_declaration_and_have_an
         "<s:features xmlns:s='http://etherx.jabber.org/streams'/>",
         "<error xmlns='http://etherx.jabber.org/streams'><a/></error>",
         "<stream:error xmlns:stream='http://etherx.jabber.org/streams'/>",
+        "<error xmlns='urn:ietf:params:xml:ns:xmpp-streams'><a/></error>",
     ] {
         for before in ["", "<?xml version='1.0'?>", "<?xml version='1.0'?>\n "] {
             let expected = (vec![element.to_owned()], None);
@@ -450,6 +486,10 @@ fn s14_what_a_peer_says_instead_of_a_header_may_follow_a_declaration_and_have_an
         ),
         ("<s:error/>", XmlError::UndeclaredPrefix),
         ("<error/>", XmlError::StreamNamespace),
+        (
+            "<features xmlns='urn:ietf:params:xml:ns:xmpp-streams'/>",
+            XmlError::StreamNamespace,
+        ),
         ("</s:stream>", XmlError::EndTag),
         (
             "<?xml version='1.0'?><?xml version='1.0'?><stream:error/>",

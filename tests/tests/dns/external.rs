@@ -3,6 +3,7 @@
 
 use anyhow::Result;
 use serde_json::{Value, json};
+use xmpp_edge_crds::kinds::pool::dns::ExternalDns as ExternalDnsSettings;
 use xmpp_edge_operator::dns::{
     Addresses, Availability, DesiredRecords,
     backend::external_dns::{API_VERSION, DnsEndpoint, EndpointSpec, KIND, PoolEndpoint, objects},
@@ -47,13 +48,21 @@ fn moment(pools: &[State], before: &[DnsEndpoint]) -> Vec<DnsEndpoint> {
             DesiredRecords::new(&spec, pool.standing, &addresses).unwrap()
         })
         .collect();
+    let settings: Vec<ExternalDnsSettings> = pools
+        .iter()
+        .map(|pool| ExternalDnsSettings {
+            ttl_seconds: pool.ttl,
+            ..ExternalDnsSettings::default()
+        })
+        .collect();
     let pools: Vec<PoolEndpoint<'_>> = pools
         .iter()
+        .zip(&settings)
         .zip(&wanted)
-        .map(|(pool, wanted)| PoolEndpoint {
+        .map(|((pool, settings), wanted)| PoolEndpoint {
             name: pool.name,
             priority: pool.priority,
-            ttl: pool.ttl,
+            settings,
             wanted,
         })
         .collect();

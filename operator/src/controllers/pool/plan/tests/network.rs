@@ -218,7 +218,7 @@ fn a_partner_that_an_administrator_names_is_reached_in_a_private_network() {
             let partner = serde_json::json!({
                 "apiVersion": "xmpp-edge.dev/v1alpha1", "kind": "XmppFederatedPartner",
                 "metadata": {"name": format!("p{number}")},
-                "spec": {"domain": format!("p{number}.example"), "proxyFqdn": host, "suspended": suspended},
+                "spec": {"domain": format!("p{number}.example"), "proxyFqdn": host, "suspended": suspended, "partnerType": "Federated"},
             });
             serde_json::from_value(partner).unwrap()
         });

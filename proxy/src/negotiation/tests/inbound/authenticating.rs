@@ -205,7 +205,8 @@ fn a_key_is_judged_by_the_authoritative_server_alone() {
         dialed_back(),
         &[
             Peer(RESULT),
-            Quiet,
+            Sees(&["type='valid'"]),
+            Lacks(&["[verify", "[authenticated"]),
             Says(1, KeyVerification::Invalid),
             Quiet,
         ],

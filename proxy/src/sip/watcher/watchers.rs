@@ -573,10 +573,7 @@ impl KeptWatch {
 }
 
 fn own_bytes(people: &TwoPeople) -> usize {
-    let len = |jid: &xmpp_edge_crds::jid::BareJid| {
-        jid.local().map_or(0, str::len) + jid.domain().as_str().len()
-    };
-    WATCH_OVERHEAD + len(&people.from) + len(&people.to)
+    WATCH_OVERHEAD + people.bytes()
 }
 
 fn without_notes(document: &mut ReadPresence) {

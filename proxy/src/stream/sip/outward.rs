@@ -149,26 +149,17 @@ mod tests {
 
     use xmpp_edge_crds::jid::BareJid;
 
-    use super::{super::link_settings::LinkSettings, *};
+    use super::{super::link_settings::fixture, *};
     use crate::{
-        config::fixture,
         sip::presence::{PresenceType, presence_stanza},
         stream::context::StreamContext,
     };
 
     #[tokio::test]
     async fn sip_43_domains_of_nobody_make_no_routes() {
-        let config = fixture::active_config(|document| {
-            document["gateways"][0]["mode"] = "Sip".into();
-            document["gateways"][0]["sip"] = serde_json::json!({
-                "transport": "Tcp", "edgeName": "edge.org.example",
-                "maxMessageBytes": 65_536, "typing": true,
-            });
-        });
-        let (context, _dials) = StreamContext::alone(config);
+        let (context, _dials) = StreamContext::alone(fixture::sip_config());
         let config = context.config();
-        let gateway = &config.document.gateways[0];
-        let settings = LinkSettings::of(gateway, &config).unwrap();
+        let settings = fixture::sip_settings(&config);
         let moment = LinkMoment {
             context: &context,
             config: &config,

@@ -1,15 +1,10 @@
 //! Which partner object a contact's remote belongs to, and how much of the room each takes.
 //!
-//! The rule is that of queues ([`MemoryBudget`](crate::routing::budget::MemoryBudget)): who holds a third of what all
-//! leave free gets no more, so a quarter of the whole where it is alone. What is of no partner object, or came before
-//! there was a configuration to ask, has the bounds of all alone.
+//! The rule is that of the queues' memory: who holds a third of what all leave free gets no more, so a quarter of the
+//! whole where it is alone. What is of no partner object, or came before there was a configuration to ask, has the
+//! bounds of all alone.
 
-use std::{
-    collections::HashMap,
-    fmt,
-    num::NonZeroU32,
-    sync::Arc,
-};
+use std::{collections::HashMap, fmt, num::NonZeroU32, sync::Arc};
 
 use parking_lot::{Mutex, RwLock};
 

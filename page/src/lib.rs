@@ -1,5 +1,5 @@
 //! The status page: its files, what it can show ([`model`]), and how browsers are kept up to date
-//! ([`board`], [`updates`]), and how a server of it ends ([`ending`]).
+//! ([`board`], [`updates`]); and how admin ports serve whatever they show ([`serving`]).
 //!
 //! A proxy shows its pool and the operator its namespaces by the same page. Whoever serves it decides who
 //! may see it, and fills the board; this crate must never know XMPP, Kubernetes or a configuration, and
@@ -15,8 +15,8 @@
 )]
 
 pub mod board;
-pub mod ending;
 pub mod files;
 pub mod model;
 pub mod rates;
+pub mod serving;
 pub mod updates;

@@ -15,8 +15,9 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use xmpp_edge_page::{
     board::{Board, Look},
-    ending::serve_until,
-    files, updates,
+    files,
+    serving::{self, ServingBounds},
+    updates,
 };
 
 use super::questions::{PageQuestions, PageRefusal};
@@ -65,8 +66,7 @@ pub async fn serve(
         .route("/probe", post(show_probe))
         .with_state(questions)
         .layer(middleware::from_fn(asked_locally));
-    let serving = axum::serve(listener, app).with_graceful_shutdown(stop.clone().cancelled_owned());
-    serve_until(stop, serving).await
+    serving::serve(listener, app, ServingBounds::default(), stop).await
 }
 
 async fn show_explanation(

@@ -14,7 +14,7 @@ use axum::{
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use xmpp_edge_page::ending::serve_until;
+use xmpp_edge_page::serving::{self, ServingBounds};
 
 use super::{caches::Caches, metrics::Metrics};
 
@@ -39,8 +39,7 @@ pub async fn serve(
         .route("/readyz", get(readyz))
         .route("/metrics", get(show_metrics))
         .with_state(Shown { caches, metrics });
-    let serving = axum::serve(listener, app).with_graceful_shutdown(stop.clone().cancelled_owned());
-    serve_until(stop, serving).await
+    serving::serve(listener, app, ServingBounds::default(), stop).await
 }
 
 /// Every IPv6 address stands for every IPv4 address too, alone where the node has no IPv6.

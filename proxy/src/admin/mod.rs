@@ -1,9 +1,9 @@
 //! The admin port: health, readiness, metrics, status, explain, and the page that shows them.
 
 pub mod collector;
+pub mod connection;
 pub mod explain;
 pub mod history;
-pub mod listener;
 pub mod page;
 pub mod probe;
 pub mod readiness;

@@ -176,6 +176,7 @@ mod tests {
                     DialOutcome::Redundant {
                         pool: "hq".parse().expect("a name"),
                         pod: "hq-0".parse().expect("a name"),
+                        key: None,
                     },
                 ),
                 edge(3, DialOutcome::None),

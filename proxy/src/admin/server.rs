@@ -22,13 +22,19 @@ use prometheus_client::{
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 use xmpp_edge_crds::domain::DomainName;
-use xmpp_edge_page::{board::Board, ending::serve_until, files, model::ControlShown, updates};
+use xmpp_edge_page::{
+    board::Board,
+    files,
+    model::ControlShown,
+    serving::{self, ServingBounds},
+    updates,
+};
 
 use super::{
     collector::EdgeCollector,
+    connection::{self, Caller, Channel},
     explain,
     history::RecentHistory,
-    listener::{AdminListener, Caller, Channel},
     probe::{ProbeRefusal, Prober},
     readiness::Readiness,
     sidecar_collector::SidecarCollector,
@@ -260,7 +266,10 @@ pub async fn run(
         }
     };
     let shown = Arc::clone(&admin);
-    let listener = AdminListener::new(listener, Arc::new(move || shown.identity()))?;
+    let open = move |socket, address| {
+        let shown = Arc::clone(&shown);
+        connection::open(socket, address, move || shown.identity())
+    };
     let app = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
@@ -273,9 +282,7 @@ pub async fn run(
         .route("/page/{name}", get(show_page_file))
         .fallback(|State(admin): State<Arc<Admin>>| async move { nothing_there(admin.subject) })
         .with_state(admin);
-    let app = app.into_make_service_with_connect_info::<Caller>();
-    let serving = axum::serve(listener, app).with_graceful_shutdown(stop.clone().cancelled_owned());
-    serve_until(stop, serving).await
+    serving::serve_opened(listener, app, ServingBounds::default(), open, stop).await
 }
 
 async fn readyz(State(admin): State<Arc<Admin>>) -> Response {

@@ -147,6 +147,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn health_is_answered_while_many_hold_silent_connections() {
+        let (address, _stop) = serving(None).await;
+        let silent: Vec<TcpStream> = (0..300)
+            .map(|_| TcpStream::connect(address).expect("it listens"))
+            .collect();
+        let answer = get(address, "/healthz");
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        let held = silent.iter().filter(|stream| {
+            stream.set_nonblocking(true).expect("an option");
+            stream
+                .peek(&mut [0])
+                .is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+        });
+        assert_eq!(held.count(), 300, "nobody had to go for it");
+    }
+
+    #[tokio::test]
     async fn streams_go_on_while_a_scrape_takes_long() {
         let (begun, begins) = sync_channel(1);
         let (release, end) = sync_channel(1);

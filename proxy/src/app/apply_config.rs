@@ -314,9 +314,12 @@ async fn put_in_force(context: &Arc<StreamContext>, config: ActiveConfig) {
 async fn withdraw(context: &Arc<StreamContext>) {
     context.router.withdraw_forbidden();
     let beside = Arc::clone(context);
-    let looked = tokio::task::spawn_blocking(move || beside.follow_policy_with_presence());
+    let looked = tokio::task::spawn_blocking(move || {
+        beside.follow_policy_with_presence();
+        beside.follow_partners_with_contacts();
+    });
     if let Err(error) = looked.await {
-        tracing::error!(%error, "presence does not follow the policy: an internal fault");
+        tracing::error!(%error, "presence and contacts do not follow the policy: an internal fault");
     }
 }
 

@@ -15,6 +15,7 @@ use xmpp_edge_crds::{
 
 use super::{ConfigInputs, ConfigSecrets, sidecar::EdgeDials};
 use crate::{
+    contacts::ContactHolders,
     dns::SocksProxy,
     negotiation::{Pair, Side, dialback},
     policy::Policy,
@@ -380,6 +381,15 @@ impl ActiveConfig {
                 }
             },
         }
+    }
+}
+
+impl ContactHolders for ActiveConfig {
+    fn holder<'a>(&'a self, domain: &'a str) -> Option<(&'a str, bool)> {
+        let partners = self.policy.partners();
+        let partner = partners.find(domain)?;
+        let name = &self.document.partners.get(partner.as_usize())?.name;
+        Some((name, partners.partner_type(partner).needs_contact()))
     }
 }
 

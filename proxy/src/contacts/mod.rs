@@ -9,6 +9,7 @@
 
 mod database;
 mod embedded;
+mod holders;
 mod index;
 mod pending;
 mod postgres;
@@ -16,9 +17,10 @@ mod state;
 mod store;
 
 pub use database::{Database, DatabaseError};
+pub use holders::ContactHolders;
 pub use index::{
-    Contacts, MAX_CONTACT_BYTES, MAX_CONTACT_BYTES_PER_USER, MAX_CONTACTS, MAX_CONTACTS_PER_USER,
-    RecordError,
+    Contacts, MAX_CONTACT_BYTES, MAX_CONTACT_BYTES_PER_USER, MAX_CONTACTS, MAX_CONTACTS_NOT_NEEDED,
+    MAX_CONTACTS_PER_USER, RecordError,
 };
 pub use state::{Contact, ContactEvent, Transition};
 pub use store::{ContactStore, StoreError, StoreHealth};

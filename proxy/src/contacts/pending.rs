@@ -5,9 +5,12 @@ use std::{collections::HashMap, sync::Arc};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::Transition;
+use super::{
+    Transition,
+    holders::{HeldRoom, HolderId},
+};
 
-/// Most pairs that wait; more only where the store is away for long.
+/// Most pairs that wait, shared among partner objects as contacts are; more only where the store is away for long.
 const MAX_WAITING: usize = 100_000;
 
 /// Most bytes of them, each with [`OVERHEAD`].
@@ -20,7 +23,15 @@ const OVERHEAD: usize = 128;
 pub(super) type ContactKey = (Box<str>, Box<str>);
 
 /// What one write takes.
-pub(super) type ContactBatch = HashMap<ContactKey, Transition>;
+pub(super) type ContactBatch = HashMap<ContactKey, WaitingChange>;
+
+/// What is to be done to a pair.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WaitingChange {
+    pub(super) transition: Transition,
+    /// On whose account it waits.
+    pub(super) holder: Option<HolderId>,
+}
 
 #[derive(Debug, Default)]
 struct Waiting {
@@ -29,7 +40,52 @@ struct Waiting {
     writing: Arc<ContactBatch>,
     /// Of both.
     bytes: usize,
+    /// Of both, for each partner object that has any.
+    of_holders: HashMap<HolderId, HeldRoom>,
 }
+
+impl Waiting {
+    fn all(&self) -> HeldRoom {
+        HeldRoom {
+            count: self.next.len() + self.writing.len(),
+            bytes: self.bytes,
+        }
+    }
+
+    fn is_full(&self, holder: Option<HolderId>, cost: usize) -> bool {
+        let all = self.all();
+        all.count >= MOST.count
+            || all.bytes + cost > MOST.bytes
+            || holder.is_some_and(|holder| {
+                let own = self.of_holders.get(&holder).copied();
+                own.unwrap_or_default().is_full(all, MOST)
+            })
+    }
+
+    fn add(&mut self, holder: Option<HolderId>, cost: usize) {
+        self.bytes += cost;
+        if let Some(holder) = holder {
+            self.of_holders.entry(holder).or_default().add(cost);
+        }
+    }
+
+    fn remove(&mut self, holder: Option<HolderId>, cost: usize) {
+        self.bytes -= cost;
+        if let Some(holder) = holder
+            && let Some(own) = self.of_holders.get_mut(&holder)
+        {
+            own.remove(cost);
+            if own.count == 0 {
+                self.of_holders.remove(&holder);
+            }
+        }
+    }
+}
+
+const MOST: HeldRoom = HeldRoom {
+    count: MAX_WAITING,
+    bytes: MAX_WAITING_BYTES,
+};
 
 fn cost((user, remote): &ContactKey) -> usize {
     user.len() + remote.len() + OVERHEAD
@@ -42,19 +98,26 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    /// False where too many wait and the pair is not among them.
-    pub(super) fn push(&self, user: &str, remote: &str, transition: Transition) -> bool {
+    /// False where too many wait, of all or of this holder, and the pair is not among them.
+    pub(super) fn push(
+        &self,
+        user: &str,
+        remote: &str,
+        transition: Transition,
+        holder: Option<HolderId>,
+    ) -> bool {
         let pair: ContactKey = (user.into(), remote.into());
         let mut waiting = self.waiting.lock();
         let cost = cost(&pair);
-        let full = waiting.next.len() + waiting.writing.len() >= MAX_WAITING
-            || waiting.bytes + cost > MAX_WAITING_BYTES;
+        let full = waiting.is_full(holder, cost);
         match waiting.next.get_mut(&pair) {
-            Some(before) => *before = before.then(transition),
+            Some(before) => before.transition = before.transition.then(transition),
             None if full => return false,
             None => {
-                waiting.next.insert(pair, transition);
-                waiting.bytes += cost;
+                waiting
+                    .next
+                    .insert(pair, WaitingChange { transition, holder });
+                waiting.add(holder, cost);
             }
         }
         drop(waiting);
@@ -69,9 +132,10 @@ impl Pending {
             return None;
         }
         let pair: ContactKey = (user.into(), remote.into());
-        match (waiting.writing.get(&pair), waiting.next.get(&pair)) {
-            (Some(first), Some(second)) => Some(first.then(*second)),
-            (first, second) => first.or(second).copied(),
+        let of = |batch: &ContactBatch| batch.get(&pair).map(|change| change.transition);
+        match (of(&waiting.writing), of(&waiting.next)) {
+            (Some(first), Some(second)) => Some(first.then(second)),
+            (first, second) => first.or(second),
         }
     }
 
@@ -90,26 +154,27 @@ impl Pending {
     pub(super) fn written(&self) {
         let mut waiting = self.waiting.lock();
         let written = std::mem::take(&mut waiting.writing);
-        waiting.bytes -= written.keys().map(cost).sum::<usize>();
+        for (pair, change) in &*written {
+            waiting.remove(change.holder, cost(pair));
+        }
     }
 
     /// The batch waits again, before what came meanwhile.
     pub(super) fn failed(&self) {
         let mut waiting = self.waiting.lock();
         let mut batch = Arc::unwrap_or_clone(std::mem::take(&mut waiting.writing));
-        let mut twice = 0;
         for (pair, later) in std::mem::take(&mut waiting.next) {
-            let paid = cost(&pair);
-            batch
-                .entry(pair)
-                .and_modify(|first| {
-                    *first = first.then(later);
-                    twice += paid;
-                })
-                .or_insert(later);
+            match batch.get_mut(&pair) {
+                Some(first) => {
+                    first.transition = first.transition.then(later.transition);
+                    waiting.remove(later.holder, cost(&pair));
+                }
+                None => {
+                    batch.insert(pair, later);
+                }
+            }
         }
         waiting.next = batch;
-        waiting.bytes -= twice;
     }
 
     /// Pairs that wait or are being written.
@@ -134,7 +199,7 @@ mod tests {
         let pending = Pending::default();
         let follows = Transition::of(ContactEvent::UserFollows);
         let remote = "r".repeat(2000);
-        let push = |at: usize| pending.push(&format!("{at:08}{remote}"), &remote, follows);
+        let push = |at: usize| pending.push(&format!("{at:08}{remote}"), &remote, follows, None);
         let taken = (0..MAX_WAITING)
             .find(|at| !push(*at))
             .unwrap_or(MAX_WAITING);

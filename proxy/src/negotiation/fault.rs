@@ -106,7 +106,7 @@ pub enum Fault {
     },
     #[error("too many failed attempts to authenticate")]
     TooManySaslFailures,
-    #[error("too many dialback requests that are refused, and nobody is authenticated")]
+    #[error("too many dialback requests that are refused")]
     TooManyRefusedKeys,
 
     // Dialback.

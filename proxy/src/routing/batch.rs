@@ -118,6 +118,14 @@ impl Batch {
         self.charge = Some(charge(self.held()));
     }
 
+    /// Whoever has it out of its queue holds so many bytes for it beside: they count there too.
+    pub fn charge_beside(&mut self, bytes: usize) {
+        let held = self.held() + bytes;
+        if let Some(charge) = &mut self.charge {
+            charge.raise_to(held);
+        }
+    }
+
     /// Bytes of its largest stanza.
     #[must_use]
     pub fn largest(&self) -> usize {

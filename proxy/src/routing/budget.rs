@@ -162,6 +162,17 @@ impl Charge {
     }
 }
 
+impl Charge {
+    /// It is so many bytes from here on, where it was less.
+    pub(super) fn raise_to(&mut self, bytes: usize) {
+        let more = bytes.saturating_sub(self.bytes);
+        self.bytes += more;
+        self.queue.held.fetch_add(more, Ordering::Relaxed);
+        self.share.totals.held.fetch_add(more, Ordering::Relaxed);
+        self.share.held.fetch_add(more, Ordering::Relaxed);
+    }
+}
+
 impl Drop for Charge {
     fn drop(&mut self) {
         let Self {
@@ -217,6 +228,19 @@ mod tests {
         assert!(budget.held() <= WHOLE + 60 * 100, "{}", budget.held());
         kept.clear();
         assert_eq!((budget.held(), greedy.is_full(WHOLE)), (0, false));
+    }
+
+    #[test]
+    fn what_is_raised_counts_once_and_is_given_back_whole() {
+        let (budget, queue) = (MemoryBudget::default(), Arc::default());
+        let share = budget.share(Some("partner"));
+        let mut charge = Charge::new(&queue, &share, 7);
+        for bytes in [20, 20, 5] {
+            charge.raise_to(bytes);
+            assert_eq!((queue.held(), share.held(), budget.held()), (20, 20, 20));
+        }
+        drop(charge);
+        assert_eq!((queue.held(), share.held(), budget.held()), (0, 0, 0));
     }
 
     #[test]

@@ -38,6 +38,12 @@ impl RouteSlots {
         true
     }
 
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.slots.len()
+    }
+
     /// Whether the task carries this very route.
     #[must_use]
     pub fn carries(&self, route: &Arc<Route>) -> bool {

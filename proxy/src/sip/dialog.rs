@@ -131,11 +131,16 @@ impl Dialog {
         })
     }
 
-    /// A further request of theirs: what it says of where they are is so from here on.
+    /// A further request of theirs: what it says of where they are is so from here on. `has_room` is asked whether
+    /// there is room for so many bytes of [`Self::bytes`]; where there is not, the dialog is as before.
     ///
     /// # Errors
-    /// [`DialogFault`].
-    pub fn take(&mut self, request: &SipRequest) -> Result<(), DialogFault> {
+    /// [`DialogFault`]; [`DialogFault::TooLong`] where there is no room.
+    pub fn take(
+        &mut self,
+        request: &SipRequest,
+        has_room: impl FnOnce(usize) -> bool,
+    ) -> Result<(), DialogFault> {
         if !self.has(request) {
             return Err(DialogFault::Other);
         }
@@ -143,6 +148,9 @@ impl Dialog {
             return Err(DialogFault::OutOfOrder);
         }
         if let Some(target) = target(&request.headers)? {
+            if !has_room(self.bytes() - self.target.len() + target.len()) {
+                return Err(DialogFault::TooLong);
+            }
             self.target = target;
         }
         self.received = request.cseq;
@@ -307,7 +315,7 @@ mod tests {
              Call-ID: c\r\nCSeq: 1 NOTIFY\r\nContent-Length: 0\r\n\r\n"
         );
         let refresh = subscribe(";tag=ours", 8, "Contact: <sip:alice@10.0.0.2>\r\n");
-        assert_eq!(dialog.take(&refresh), Ok(()));
+        assert_eq!(dialog.take(&refresh, |_| true), Ok(()));
         let written = dialog.begin(SipMethod::Notify, BY).expect("written");
         let text = String::from_utf8(written.finish()).expect("UTF-8");
         assert!(text.starts_with("NOTIFY sip:alice@10.0.0.2 SIP/2.0\r\n"));
@@ -328,9 +336,10 @@ mod tests {
                 DialogFault::Contact,
             ),
         ] {
-            assert_eq!(dialog.take(&request), Err(expected));
+            assert_eq!(dialog.take(&request, |_| true), Err(expected));
         }
-        assert_eq!(dialog.take(&subscribe(";tag=ours", 8, "")), Ok(()));
+        let refresh = subscribe(";tag=ours", 8, "");
+        assert_eq!(dialog.take(&refresh, |_| true), Ok(()));
     }
 
     #[test]

@@ -2,7 +2,10 @@
 //! some beside each other (RFC 3428 section 8, *departs*: it forbids a second to one address; the gateway is
 //! the user agent of each who writes).
 
-use std::collections::{HashMap, VecDeque};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
 use xmpp_edge_crds::jid::BareJid;
 
@@ -16,6 +19,13 @@ pub struct TwoPeople {
 }
 
 impl TwoPeople {
+    /// Memory held beside the value itself, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let len = |jid: &BareJid| jid.local().map_or(0, str::len) + jid.domain().as_str().len();
+        len(&self.from) + len(&self.to)
+    }
+
     /// The other way round.
     #[must_use]
     pub fn reversed(&self) -> Self {
@@ -26,14 +36,18 @@ impl TwoPeople {
     }
 }
 
+/// Beside the texts of their addresses and the message, roughly what two people take of whom something waits: the
+/// addresses, and places in the two indices.
+pub const TURN_OVERHEAD: usize = 384;
+
 /// What waits, by who writes to whom. Its memory is the caller's to bound: what waits here is held by the
 /// route that it came from; and so is how much may be in work.
 #[derive(Debug)]
 pub struct MessageTurns<T> {
     /// All of whom something waits or is in work.
-    people: HashMap<TwoPeople, WaitingMessages<T>>,
+    people: HashMap<Arc<TwoPeople>, WaitingMessages<T>>,
     /// Those of whom something waits and nothing is in work, in the order of their turns, by their accounts.
-    ready: HashMap<SipShare, VecDeque<TwoPeople>>,
+    ready: HashMap<SipShare, VecDeque<Arc<TwoPeople>>>,
     /// Accounts of which somebody is ready.
     rounds: ShareRounds,
 }
@@ -54,7 +68,7 @@ enum MessageTurn {
 /// A message that goes.
 #[derive(Debug, PartialEq, Eq)]
 pub struct BegunMessage<T> {
-    pub people: TwoPeople,
+    pub people: Arc<TwoPeople>,
     pub share: SipShare,
     pub message: T,
 }
@@ -71,12 +85,12 @@ impl<T> Default for MessageTurns<T> {
 
 impl<T> MessageTurns<T> {
     /// One more, behind what else waits of these two, on this account.
-    pub fn push(&mut self, people: TwoPeople, share: SipShare, message: T) {
+    pub fn push(&mut self, people: Arc<TwoPeople>, share: SipShare, message: T) {
         if let Some(waiting) = self.people.get_mut(&people) {
             waiting.queue.push_back(message);
             return;
         }
-        self.is_ready(&share, people.clone());
+        self.is_ready(&share, Arc::clone(&people));
         let waiting = WaitingMessages {
             queue: VecDeque::from([message]),
             turn: MessageTurn::Ready,
@@ -109,25 +123,28 @@ impl<T> MessageTurns<T> {
 
     /// What was in work of these two is answered; their next waits for its turn behind everybody's.
     pub fn done(&mut self, people: &TwoPeople) {
-        let Some(waiting) = self
+        let Some((people, waiting)) = self
             .people
-            .get_mut(people)
-            .filter(|it| it.turn == MessageTurn::InWork)
+            .get_key_value(people)
+            .filter(|(_, it)| it.turn == MessageTurn::InWork)
         else {
             return;
         };
-        if waiting.queue.is_empty() {
-            self.people.remove(people);
-        } else {
-            waiting.turn = MessageTurn::Ready;
-            let share = waiting.share.clone();
-            self.is_ready(&share, people.clone());
+        let (people, share) = (Arc::clone(people), waiting.share.clone());
+        match self.people.get_mut(&people) {
+            Some(waiting) if !waiting.queue.is_empty() => {
+                waiting.turn = MessageTurn::Ready;
+                self.is_ready(&share, people);
+            }
+            _ => {
+                self.people.remove(&people);
+            }
         }
     }
 
     /// What was in work of these two goes once more, before what else waits of theirs and of anybody's. Of
     /// several the last given back goes first: give them back from the last to the first.
-    pub fn again(&mut self, people: TwoPeople, message: T) {
+    pub fn again(&mut self, people: Arc<TwoPeople>, message: T) {
         let Some(waiting) = self
             .people
             .get_mut(&people)
@@ -145,7 +162,10 @@ impl<T> MessageTurns<T> {
 
     /// Takes out what waits and `is_over`, in the order in which each two people's waited: what nobody waits
     /// for any more, or may not go. What is in work stays.
-    pub fn take(&mut self, mut is_over: impl FnMut(&TwoPeople, &T) -> bool) -> Vec<(TwoPeople, T)> {
+    pub fn take(
+        &mut self,
+        mut is_over: impl FnMut(&TwoPeople, &T) -> bool,
+    ) -> Vec<(Arc<TwoPeople>, T)> {
         let mut taken = Vec::new();
         for (people, waiting) in &mut self.people {
             let (over, stays) = std::mem::take(&mut waiting.queue)
@@ -153,7 +173,10 @@ impl<T> MessageTurns<T> {
                 .partition(|message| is_over(people, message));
             let over: VecDeque<T> = over;
             waiting.queue = stays;
-            taken.extend(over.into_iter().map(|message| (people.clone(), message)));
+            taken.extend(
+                over.into_iter()
+                    .map(|message| (Arc::clone(people), message)),
+            );
         }
         self.people
             .retain(|_, it| it.turn == MessageTurn::InWork || !it.queue.is_empty());
@@ -172,7 +195,7 @@ impl<T> MessageTurns<T> {
         taken
     }
 
-    fn is_ready(&mut self, share: &SipShare, people: TwoPeople) {
+    fn is_ready(&mut self, share: &SipShare, people: Arc<TwoPeople>) {
         self.rounds.join(share);
         let ready = self.ready.entry(share.clone()).or_default();
         ready.push_back(people);
@@ -202,12 +225,12 @@ mod tests {
 
     use super::*;
 
-    fn people(number: usize) -> TwoPeople {
+    fn people(number: usize) -> Arc<TwoPeople> {
         let jid = |text: String| BareJid::parse(&text).expect("a JID");
-        TwoPeople {
+        Arc::new(TwoPeople {
             from: jid(format!("r{number}@partner.example")),
             to: jid("u@org.example".to_owned()),
-        }
+        })
     }
 
     fn share(name: &str) -> SipShare {
@@ -221,7 +244,7 @@ mod tests {
         }
 
         /// The next, whoever's.
-        fn next(&mut self) -> Option<(TwoPeople, T)> {
+        fn next(&mut self) -> Option<(Arc<TwoPeople>, T)> {
             let begun = self.begin_next(|_| true)?;
             Some((begun.people, begun.message))
         }
@@ -316,8 +339,8 @@ mod tests {
         fn each_two_people_stay_in_order(steps in proptest::collection::vec((0_usize..4, 0_u8..4), 1..200)) {
             let mut turns = MessageTurns::default();
             let mut pushed = 0;
-            let mut in_work: Vec<(TwoPeople, usize)> = Vec::new();
-            let mut went: HashMap<TwoPeople, Vec<usize>> = HashMap::new();
+            let mut in_work: Vec<(Arc<TwoPeople>, usize)> = Vec::new();
+            let mut went: HashMap<Arc<TwoPeople>, Vec<usize>> = HashMap::new();
             for (who, what) in steps {
                 match what {
                     0 | 1 => {

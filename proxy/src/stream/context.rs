@@ -85,6 +85,7 @@ impl StreamContext {
         let trunks = TrunkRegistry::default();
         trunks.are_to_lead_to(&config.domains_by_trunk());
         let config = Arc::new(ArcSwap::from_pointee(config));
+        contacts.follow_holders(config.load_full());
         let (router, dials) = Router::new(
             Arc::clone(&config),
             Arc::clone(&telemetry.metrics),
@@ -137,6 +138,11 @@ impl StreamContext {
         let by_trunk = config.domains_by_trunk();
         self.config.store(Arc::new(config));
         self.trunks.are_to_lead_to(&by_trunk);
+    }
+
+    /// Contacts count on the accounts of the partner objects that have their domains now. Blocks.
+    pub fn follow_partners_with_contacts(&self) {
+        self.contacts.follow_holders(self.config());
     }
 
     /// Presence that crossed and is now forbidden is taken back, and asked for again where it was taken

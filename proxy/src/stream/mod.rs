@@ -27,6 +27,7 @@ pub mod peer_memory;
 pub mod pool;
 pub mod proofs;
 pub mod receiver;
+mod refused_steps;
 pub mod registry;
 mod relay;
 mod scratch;
@@ -83,6 +84,7 @@ use liveness::Liveness;
 use peer_memory::PingAnswers;
 use proofs::Proofs;
 use receiver::Receiver;
+use refused_steps::RefusedSteps;
 use registry::StreamInfo;
 use sender::Sender;
 use state::{Intake, StreamState};
@@ -172,6 +174,8 @@ pub struct Stream {
     attends: Vec<Attendance>,
     /// The domain that the peer named first, whose steps are remembered.
     named: Option<DomainName>,
+    /// What was refused to a peer that is authenticated.
+    refusals: RefusedSteps,
     /// The place among the unauthenticated, until the first pair.
     place: Option<ConnectionSlot>,
     counted: Option<registry::StreamQuota>,
@@ -247,6 +251,7 @@ impl Stream {
             verified: None,
             held: Vec::new(),
             named: None,
+            refusals: RefusedSteps::default(),
             attends: Vec::new(),
             place: start.place,
             counted: None,

@@ -36,6 +36,16 @@ use crate::{
 /// So long a peer may take to say why it does not want the stream that we have ended.
 const REASON: Duration = Duration::from_secs(2);
 
+/// How much what happens on a stream says of a domain that is named on it.
+enum DomainProof {
+    /// It is the domain's own, or an attempt of ours.
+    Proven,
+    /// The peer says that it is the domain.
+    Claimed,
+    /// The peer named it beside others.
+    Named,
+}
+
 impl Stream {
     /// Does what the machine answered.
     pub(super) fn carry_out(&mut self) {
@@ -378,16 +388,50 @@ impl Stream {
             text,
             took: self.entry.opened.elapsed(),
         };
+        let refused = step.outcome != "Ok";
+        let proof = self.proof_of(&step.domain);
         let whose = self.config.attempt_peer(self.side, &step.domain);
-        // Whoever has proved nothing may name one domain: the others cost no memory.
-        let unknown = self.peer == PeerRole::Client && self.receiver.carried.is_empty();
-        let named = self.named.get_or_insert_with(|| step.domain.clone());
-        if unknown && *named != step.domain {
-            self.context.attempts.count(whose, &step);
-        } else if unknown && self.side == Side::Partner {
-            self.context.attempts.claim(whose, &step);
-        } else {
-            self.context.attempts.note(whose, step);
+        match proof {
+            DomainProof::Proven => self.context.attempts.note(whose, step),
+            DomainProof::Claimed => self.context.attempts.claim(whose, &step),
+            DomainProof::Named => self.context.attempts.count(whose, &step),
+        }
+        let stands = self.side == Side::Partner
+            && self.peer == PeerRole::Client
+            && !self.receiver.carried.is_empty();
+        if refused && stands && self.refusals.one_more(Instant::now()) {
+            self.input(Input::End(Fault::TooManyRefusedKeys));
+        }
+    }
+
+    /// What the peer has shown of being `domain`. Whoever came to us and has not proved that very domain
+    /// may name one, and on the partners' side those of the partner object that it has proved to be of: all
+    /// others cost no memory, and nothing that it does says anything of them.
+    fn proof_of(&mut self, domain: &DomainName) -> DomainProof {
+        if self.peer == PeerRole::Server {
+            return DomainProof::Proven;
+        }
+        let is_named = self.named.get_or_insert_with(|| domain.clone()) == domain;
+        let carried = &self.receiver.carried;
+        if self.side == Side::Gateway {
+            return match is_named || !carried.is_empty() {
+                true => DomainProof::Proven,
+                false => DomainProof::Named,
+            };
+        }
+        let mut proven = carried
+            .iter()
+            .filter(|own| !own.errors_only)
+            .map(|own| &own.pair.from);
+        if proven.clone().any(|own| own == domain) {
+            return DomainProof::Proven;
+        }
+        let partner = self.config.partner(domain).map(|own| own.name.as_str());
+        let is_of_same = partner.is_some()
+            && proven.any(|own| self.config.partner(own).map(|own| own.name.as_str()) == partner);
+        match is_named || is_of_same {
+            true => DomainProof::Claimed,
+            false => DomainProof::Named,
         }
     }
 

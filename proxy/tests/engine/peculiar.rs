@@ -1,7 +1,7 @@
 //! Peers that do things in ways of their own: answers on the wrong stream, limits that they do not announce,
 //! more streams than they may have.
 
-use crate::peers::{Confirms, Lab, Plan, Stream, outward};
+use crate::peers::{Confirms, Lab, Plan, Stream, outward, within};
 
 /// A partner that can neither acknowledge nor verify.
 fn plain() -> Plan {
@@ -120,5 +120,48 @@ async fn a_key_beyond_the_limit_is_never_called_valid_and_may_be_asked_for_again
         second.ask("partner.example", "org.example").await;
         second.hears_another("<db:result").await;
     }
+    lab.stop().await;
+}
+
+#[tokio::test]
+async fn a_partner_s_stream_says_nothing_proven_of_another_partner() {
+    let plan = Plan {
+        admin: 9090,
+        ..Plan::default()
+    };
+    let lab = Lab::start(64, plan).await;
+    lab.change(|config| {
+        let mut other = config.partners[0].clone();
+        other.name = "other".to_owned();
+        other.domains.remove(0);
+        other.suspended = true;
+        config.partners[0].domains.truncate(1);
+        config.partners.push(other);
+    });
+    // It is answered once it listens.
+    drop(lab.connect_admin().await);
+    within("it is in force", async {
+        while !lab.get("/metrics").await.contains("config_generation 2") {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let mut partner = lab.partner_stream().await;
+    for _ in 0..3 {
+        partner.ask("partner2.example", "org.example").await;
+        partner.hears_another("type='error'").await;
+    }
+    let answer = lab.get("/status").await;
+    let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
+    let status: serde_json::Value = serde_json::from_str(body).expect("JSON");
+    let shown = status["partners"].as_array().expect("a list");
+    let other = shown.iter().find(|own| own["name"] == "other");
+    let other = other.expect("it is a partner");
+    assert_eq!(other["lastAttempt"], serde_json::json!([]), "{other}");
+
+    // Nor can it go on for ever.
+    let key = "<db:result from='partner2.example' to='org.example'>k</db:result>";
+    partner.say(&key.repeat(300)).await;
+    partner.hears("too many dialback requests").await;
     lab.stop().await;
 }

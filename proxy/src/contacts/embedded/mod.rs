@@ -181,12 +181,12 @@ fn write(database: &Database, batch: &ContactBatch) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
     {
         let mut table = transaction.open_table(CONTACTS)?;
-        for ((user, remote), transition) in batch {
+        for ((user, remote), change) in batch {
             let pair = (&**user, &**remote);
             let stored = table
                 .get(pair)?
                 .and_then(|code| Contact::decode(code.value()));
-            match transition.apply(stored) {
+            match change.transition.apply(stored) {
                 Some(state) => table.insert(pair, Contact::encode(Some(state)))?,
                 None => table.remove(pair)?,
             };

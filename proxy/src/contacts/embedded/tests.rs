@@ -7,7 +7,15 @@ use parking_lot::Mutex;
 use redb::StorageBackend;
 
 use super::*;
-use crate::contacts::{ContactChange, ContactEvent, Transition};
+use crate::contacts::{ContactChange, ContactEvent, Transition, pending::WaitingChange};
+
+/// That a user follows somebody, on nobody's account.
+fn follows() -> WaitingChange {
+    WaitingChange {
+        transition: Transition::of(ContactEvent::UserFollows),
+        holder: None,
+    }
+}
 
 fn change(user: &str, remote: &str, event: ContactEvent) -> ContactChange {
     ContactChange {
@@ -195,7 +203,7 @@ async fn a_full_disk_at_the_start_costs_nothing_that_is_stored() {
         .create_with_backend(disk.clone())
         .unwrap();
     let pair = ("a@org.example".into(), "r@u.example".into());
-    let batch = ContactBatch::from([(pair, Transition::of(ContactEvent::UserFollows))]);
+    let batch = ContactBatch::from([(pair, follows())]);
     write(&database, &batch).unwrap();
     drop(database);
     // On a volume that is read-only, or full at once: the file opens for reading alone.
@@ -319,7 +327,7 @@ fn a_power_cut_amid_any_write_loses_nothing_that_was_durable() {
     let mut durable = Vec::new();
     for at in 0..8_usize {
         let pair = (format!("u{at}@org.example").into(), "r@u.example".into());
-        let batch = ContactBatch::from([(pair, Transition::of(ContactEvent::UserFollows))]);
+        let batch = ContactBatch::from([(pair, follows())]);
         write(&database, &batch).unwrap();
         durable.push(disk.0.lock().log.len());
     }

@@ -533,9 +533,9 @@ impl Replica {
             .collect();
         let mut pairs = Vec::with_capacity(batch.len());
         let (mut users, mut remotes, mut states) = (Vec::new(), Vec::new(), Vec::new());
-        for ((user, remote), transition) in batch {
+        for ((user, remote), change) in batch {
             let before = stored.get(&(&**user, &**remote)).copied().flatten();
-            let after = transition.apply(before);
+            let after = change.transition.apply(before);
             if after != before {
                 users.push(&**user);
                 remotes.push(&**remote);

@@ -235,8 +235,9 @@ impl Inbound {
                         }
                     };
                 dialback::send_result_answer(&pair, names, DialbackAnswer::Valid, out);
-                out.push(Output::ok(Step::Dialback, Some(&pair.from)));
                 self.authenticated(known, out);
+                // It is said of a domain that is proven by now.
+                out.push(Output::ok(Step::Dialback, Some(&pair.from)));
             }
             KeyVerification::Invalid => {
                 dialback::send_result_answer(&pair, names, DialbackAnswer::Invalid, out);

@@ -12,8 +12,9 @@ mod wish;
 pub use self::{
     dialog::{DocumentForm, Notify, NotifyEnd, NotifyState},
     notifiers::{
-        NotifierEvent, NotifierNumber, NotifierOutput, NotifierRefusal, NotifierStep, Notifiers,
-        NotifyOutcome, NotifyTicket,
+        NotifierEvent, NotifierOutput, NotifierRefusal, NotifierStep, Notifiers, NotifyOutcome,
+        NotifyTicket,
     },
+    watched::NotifierNumber,
     wish::{EVENT, SubscribeWish, WishFault},
 };

@@ -11,7 +11,7 @@ use xmpp_edge_crds::edge_config::EndOfSubscription;
 
 use super::{
     dialog::{DialogLife, DocumentForm, NotifierDialog, Notify, NotifyEnd},
-    watched::{KnownPresence, WatchedDecision},
+    watched::{KnownPresence, NotifierNumber, WatchedDecision, WatchedPair},
     wish::SubscribeWish,
 };
 use crate::sip::{
@@ -28,10 +28,8 @@ use crate::sip::{
 
 /// Beside its addresses, what a subscription takes.
 const DIALOG_OVERHEAD: usize = 640;
-
-/// Which subscription.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct NotifierNumber(u64);
+/// Most subscriptions of one to another: with one more the oldest ends. Of as many others the end is not told yet.
+const MOST_OF_PAIR: usize = 16;
 
 /// What R is asked or told, on behalf of U.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -114,18 +112,6 @@ pub struct Notifiers {
     active: usize,
 }
 
-/// Somebody who watches somebody, on one device or on several.
-#[derive(Debug)]
-struct WatchedPair {
-    decision: WatchedDecision,
-    known: KnownPresence,
-    dialogs: Vec<NotifierNumber>,
-    /// Id of what was asked last: an error to it has the same.
-    asked: Box<str>,
-    share: SipShare,
-    held: HeldSubscriptions,
-}
-
 impl Notifiers {
     /// For documents of this form.
     #[must_use]
@@ -161,15 +147,21 @@ impl Notifiers {
         if self.by_call.contains_key(&key) {
             return Err(NotifierRefusal::Merged);
         }
+        let of_pair = self.pairs.get(people);
+        if of_pair.is_some_and(|pair| pair.dialogs.len() >= 2 * MOST_OF_PAIR) {
+            return Err(NotifierRefusal::Full);
+        }
+        let event_id = wish.event_id.clone();
         let held = HeldSubscriptions {
             dialogs: 1,
-            dialog_bytes: DIALOG_OVERHEAD + 2 * dialog.bytes(),
+            dialog_bytes: dialog_bytes(event_id.as_deref(), dialog.bytes()),
             presence_bytes: 0,
         };
         let nothing = HeldSubscriptions::default();
         if !step.ledger.change(&share, nothing, held) {
             return Err(NotifierRefusal::Full);
         }
+        self.make_room(people, step.now);
         let number = NotifierNumber(self.next);
         self.next += 1;
         self.by_call.insert(key, number);
@@ -186,7 +178,6 @@ impl Notifiers {
             });
         pair.dialogs.push(number);
         self.active += usize::from(pair.decision == WatchedDecision::Active);
-        let event_id = wish.event_id.clone();
         let dialog = NotifierDialog::new(people.clone(), dialog, event_id, share, held);
         self.dialogs.insert(number, dialog);
         Ok(number)
@@ -249,7 +240,19 @@ impl Notifiers {
         if matches!(dialog.life, DialogLife::Over(_)) {
             return Err(DialogFault::Other);
         }
-        dialog.dialog.take(request)?;
+        let NotifierDialog {
+            dialog: own,
+            event_id,
+            share,
+            held,
+            ..
+        } = dialog;
+        let mut after = *held;
+        own.take(request, |bytes| {
+            after.dialog_bytes = dialog_bytes(event_id.as_deref(), bytes);
+            step.ledger.change(share, *held, after)
+        })?;
+        *held = after;
         let (now, people) = (step.now, dialog.people.clone());
         if wish.seconds == 0 {
             self.time_over(step, number, at_end);
@@ -475,6 +478,21 @@ impl Notifiers {
         self.dialogs.get(&number).map(|dialog| &dialog.people)
     }
 
+    /// One more of these people comes: where there are as many as may be, the oldest ends.
+    fn make_room(&mut self, people: &TwoPeople, now: Instant) {
+        let own = self.pairs.get(people).into_iter();
+        let standing = own.flat_map(|pair| &pair.dialogs).filter(|number| {
+            let dialog = self.dialogs.get(*number);
+            dialog.is_some_and(|it| !matches!(it.life, DialogLife::Over(_)))
+        });
+        let standing: Vec<NotifierNumber> = standing.copied().collect();
+        if let [oldest, ..] = standing[..]
+            && standing.len() >= MOST_OF_PAIR
+        {
+            self.edit(oldest, |dialog| dialog.end(NotifyEnd::Deactivated, now));
+        }
+    }
+
     /// Who subscribed does not want it any more, or did not refresh it.
     fn time_over(
         &mut self,
@@ -560,23 +578,9 @@ impl Notifiers {
     }
 }
 
-impl WatchedPair {
-    fn charge(&mut self, ledger: &mut SubscriptionLedger) -> bool {
-        let new = HeldSubscriptions {
-            presence_bytes: self.known.bytes(),
-            ..HeldSubscriptions::default()
-        };
-        let fits = ledger.change(&self.share, self.held, new);
-        if fits {
-            self.held = new;
-        }
-        fits
-    }
-
-    fn settle(&mut self, ledger: &mut SubscriptionLedger) {
-        let fits = self.charge(ledger);
-        debug_assert!(fits, "less always fits");
-    }
+/// What a subscription takes whose dialog takes so many bytes: its key stands in an index, too.
+fn dialog_bytes(event_id: Option<&str>, dialog: usize) -> usize {
+    DIALOG_OVERHEAD + event_id.map_or(0, str::len) + 2 * dialog
 }
 
 fn key_of(request: &SipRequest) -> (Box<str>, Box<str>) {

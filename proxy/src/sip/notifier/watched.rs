@@ -1,14 +1,20 @@
 //! What is known of somebody outside whom a user of SIP watches.
 
 use crate::sip::{
+    ledger::{HeldSubscriptions, SubscriptionLedger},
     pidf::{Availability, MAX_DEVICES, Note, WatchedDevice},
     presence::SaidPresence,
+    share::SipShare,
 };
 
 /// Beside its texts, what a device takes.
 const DEVICE_OVERHEAD: usize = size_of::<KnownDevice>() + 64;
 /// Beside its texts, what a note takes.
 const NOTE_OVERHEAD: usize = size_of::<Note>() + 32;
+
+/// Which subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NotifierNumber(pub(super) u64);
 
 /// Whether they let themselves be watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +38,18 @@ struct KnownDevice {
     device: WatchedDevice,
     /// With which change it came to be so.
     version: u64,
+}
+
+/// Somebody who watches somebody, on one device or on several.
+#[derive(Debug)]
+pub(super) struct WatchedPair {
+    pub(super) decision: WatchedDecision,
+    pub(super) known: KnownPresence,
+    pub(super) dialogs: Vec<NotifierNumber>,
+    /// Id of what was asked last: an error to it has the same.
+    pub(super) asked: Box<str>,
+    pub(super) share: SipShare,
+    pub(super) held: HeldSubscriptions,
 }
 
 impl KnownPresence {
@@ -119,6 +137,27 @@ impl KnownPresence {
             DEVICE_OVERHEAD + known.device.resource.len() + notes
         };
         self.devices.iter().map(of_device).sum()
+    }
+}
+
+impl WatchedPair {
+    /// Room for what is known; `false`: there is none.
+    pub(super) fn charge(&mut self, ledger: &mut SubscriptionLedger) -> bool {
+        let new = HeldSubscriptions {
+            presence_bytes: self.known.bytes(),
+            ..HeldSubscriptions::default()
+        };
+        let fits = ledger.change(&self.share, self.held, new);
+        if fits {
+            self.held = new;
+        }
+        fits
+    }
+
+    /// Less is known than before.
+    pub(super) fn settle(&mut self, ledger: &mut SubscriptionLedger) {
+        let fits = self.charge(ledger);
+        debug_assert!(fits, "less always fits");
     }
 }
 

@@ -82,9 +82,11 @@ impl SubscribeWish {
         if (1..LEAST_SECONDS).contains(&seconds) {
             return Err(WishFault::TooBrief);
         }
+        let event_id = event.parameters.token("id");
+        let event_id = event_id.map_err(|_| WishFault::Malformed)?;
         Ok(Self {
             seconds: seconds.min(MOST_SECONDS),
-            event_id: event.parameters.get("id").map(Into::into),
+            event_id: event_id.filter(|id| !id.is_empty()).map(Into::into),
         })
     }
 }

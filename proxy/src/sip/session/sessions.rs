@@ -213,10 +213,8 @@ impl Sessions {
     ) -> Result<(SessionNumber, TwoPeople), DialogFault> {
         let number = self.number_of(request).ok_or(DialogFault::Other)?;
         let session = self.open.get_mut(&number).ok_or(DialogFault::Other)?;
-        session.dialog.take(request)?;
-        if session.dialog.bytes() > MAX_DIALOG_BYTES {
-            return Err(DialogFault::TooLong);
-        }
+        let within = |bytes| bytes <= MAX_DIALOG_BYTES;
+        session.dialog.take(request, within)?;
         let people = session.people.clone();
         self.used(number, now);
         Ok((number, people))

@@ -244,8 +244,20 @@ impl Watchers {
         let (number, kept) = kept.ok_or(DialogFault::Other)?;
         match kept.watch.opening() {
             None => {
-                let dialog = kept.watch.dialog_mut().ok_or(DialogFault::Other)?;
-                dialog.take(request)?;
+                let KeptWatch {
+                    people,
+                    watch,
+                    share,
+                    held,
+                    ..
+                } = &mut **kept;
+                let mut after = *held;
+                let dialog = watch.dialog_mut().ok_or(DialogFault::Other)?;
+                dialog.take(request, |bytes| {
+                    after.dialog_bytes = own_bytes(people) + bytes;
+                    ledger.change(share, *held, after)
+                })?;
+                *held = after;
             }
             Some(call) => {
                 if request.to.tag() != Some(&*call.tag) {
@@ -552,17 +564,16 @@ impl KeptWatch {
         held.presence_bytes = self.watch.presence_bytes();
         let own = own_bytes(&self.people);
         held.dialog_bytes = own + self.watch.dialog().map_or(0, Dialog::bytes);
-        if ledger.change(&self.share, self.held, held) {
+        let fits = ledger.change(&self.share, self.held, held);
+        debug_assert!(fits, "what grows was charged before");
+        if fits {
             self.held = held;
         }
     }
 }
 
 fn own_bytes(people: &TwoPeople) -> usize {
-    let len = |jid: &xmpp_edge_crds::jid::BareJid| {
-        jid.local().map_or(0, str::len) + jid.domain().as_str().len()
-    };
-    WATCH_OVERHEAD + len(&people.from) + len(&people.to)
+    WATCH_OVERHEAD + people.bytes()
 }
 
 fn without_notes(document: &mut ReadPresence) {

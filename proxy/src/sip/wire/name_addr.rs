@@ -2,6 +2,8 @@
 
 use super::value::{HeaderParameters, ValueFault, split_list};
 
+const TAG: &str = "tag";
+
 /// `"Display" <uri>;parameters` (RFC 3261 section 20.10). Display names are read over: none is carried.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NameAddr {
@@ -16,16 +18,19 @@ impl NameAddr {
     pub fn read(text: &str) -> Result<Self, ValueFault> {
         let parts = split_list(text, ';')?;
         let (address, parameters) = parts.split_first().ok_or(ValueFault::Empty)?;
+        let parameters = HeaderParameters::read(parameters)?;
+        // What is in quotes could say more where it stands without them (RFC 3261 section 25.1).
+        parameters.token(TAG)?;
         Ok(Self {
             uri: uri(address)?.to_owned(),
-            parameters: HeaderParameters::read(parameters)?,
+            parameters,
         })
     }
 
     /// Which side of a dialog it is (RFC 3261 section 19.3); `None`: of none yet.
     #[must_use]
     pub fn tag(&self) -> Option<&str> {
-        self.parameters.get("tag").filter(|tag| !tag.is_empty())
+        self.parameters.get(TAG).filter(|tag| !tag.is_empty())
     }
 }
 

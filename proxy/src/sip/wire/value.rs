@@ -122,6 +122,19 @@ impl HeaderParameters {
         Ok(read)
     }
 
+    /// As [`Self::get`], of one that has to be a token, and is written as it came.
+    ///
+    /// # Errors
+    /// [`ValueFault::Parameter`].
+    pub fn token(&self, name: &str) -> Result<Option<&str>, ValueFault> {
+        match self.get(name) {
+            Some(value) if !value.is_empty() && !is_token(value.as_bytes()) => {
+                Err(ValueFault::Parameter)
+            }
+            value => Ok(value),
+        }
+    }
+
     /// The value of the parameter of that name, its quotes resolved; empty where it has none.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {

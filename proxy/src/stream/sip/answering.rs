@@ -38,7 +38,7 @@ use crate::{
         turns::TwoPeople,
         wire::{SipHeaders, SipWriter, WriteFault},
     },
-    xml::{Condition, Element},
+    xml::{Condition, Element, StanzaKind},
 };
 
 /// Requests of one server in work: it is not read beyond these. A quarter of them may be to one partner object: what is
@@ -377,6 +377,9 @@ impl Answering {
             OutwardOutcome::Taken | OutwardOutcome::Answered => return,
             OutwardOutcome::NoRoom => {
                 Refused::of(FinalCode::of_condition(Some(Condition::ResourceConstraint)))
+            }
+            OutwardOutcome::Forbidden(reason) => {
+                Refused::of_reason(moment, (StanzaKind::Message, "chat"), reason)
             }
             OutwardOutcome::Malformed => Refused::code(400),
         };

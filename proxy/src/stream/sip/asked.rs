@@ -57,7 +57,7 @@ pub(super) enum OwnTicket {
 
 #[derive(Debug)]
 pub(super) struct AskedMessage {
-    pub(super) people: TwoPeople,
+    pub(super) people: Arc<TwoPeople>,
     pub(super) share: SipShare,
     pub(super) stanza: WaitingStanza,
     pub(super) about: AskedAbout,

@@ -34,7 +34,7 @@ use crate::{
         method::SipMethod,
         share::{SharedRoom, SipShare},
         transaction::{Answered, ClientTransactions, LinkConnection, Started},
-        turns::{BegunMessage, MessageTurns, TwoPeople},
+        turns::{BegunMessage, MessageTurns, TURN_OVERHEAD, TwoPeople},
     },
 };
 
@@ -78,10 +78,12 @@ impl Asking {
         moment: &LinkMoment<'_>,
         people: TwoPeople,
         route: Arc<Route>,
-        batch: Batch,
+        mut batch: Batch,
     ) {
         let number = self.next;
         self.next += 1;
+        // As if it were the only one of these people.
+        batch.charge_beside(size_of::<WaitingStanza>() + TURN_OVERHEAD + people.bytes());
         let waiting = WaitingStanza {
             route,
             batch,
@@ -90,7 +92,7 @@ impl Asking {
             call: None,
         };
         let share = SipShare::of(moment.partner(people.from.domain()));
-        self.turns.push(people, share, waiting);
+        self.turns.push(Arc::new(people), share, waiting);
     }
 
     /// Writes what has its turn, as far as the connection takes it.
@@ -528,4 +530,52 @@ impl Asking {
 fn unanswered(moment: &LinkMoment<'_>, method: SipMethod) {
     let metrics = &moment.context.metrics;
     metrics.sip_request(Direction::Inbound, method.as_str(), None);
+}
+
+#[cfg(test)]
+mod tests {
+    use xmpp_edge_crds::jid::BareJid;
+
+    use super::{super::link_settings::fixture, *};
+    use crate::{
+        negotiation::{Pair, Side},
+        stream::context::StreamContext,
+    };
+
+    #[tokio::test]
+    async fn waiting_people_are_charged() {
+        let (context, _dials) = StreamContext::alone(fixture::sip_config());
+        let config = context.config();
+        let settings = fixture::sip_settings(&config);
+        let moment = LinkMoment {
+            context: &context,
+            config: &config,
+            settings: &settings,
+            now: Instant::now(),
+        };
+        let pair = Pair {
+            from: "a.partner.example".parse().expect("valid"),
+            to: "org.example".parse().expect("valid"),
+        };
+        let route = context.router.route(Side::Gateway, &pair);
+        let mut asking = Asking::new(moment.now);
+        let jid = |local: String, domain| {
+            BareJid::parse(&format!("{local}@{domain}")).expect("an address")
+        };
+        let mut beside = 0;
+        for number in 0..1_000 {
+            let people = TwoPeople {
+                from: jid(format!("{number:0>900}"), "a.partner.example"),
+                to: jid("u".repeat(900), "org.example"),
+            };
+            beside += people.bytes();
+            let stanza = Batch::reply(b"<message/>".to_vec(), None, moment.now);
+            for batch in route.split(stanza) {
+                asking.push(&moment, people.clone(), Arc::clone(&route), batch);
+            }
+        }
+        assert!(beside > 1_800_000 && route.held() > beside, "{beside}");
+        drop(asking.hand_back(&moment, &[]));
+        assert_eq!(route.held(), 0);
+    }
 }

@@ -227,7 +227,10 @@ impl StanzaIntake {
     }
 
     fn wait(&mut self, moment: &LinkMoment<'_>, route: &Arc<Route>, left: ForServer) {
-        let ForServer { batch, people } = left;
+        let ForServer { mut batch, people } = left;
+        // As it waits, and as it is counted.
+        let beside = people.as_ref().map_or(0, TwoPeople::bytes);
+        batch.charge_beside(size_of::<WaitingForServer>() + 2 * beside);
         let route = Arc::clone(route);
         let waiting = WaitingForServer {
             route,

@@ -209,3 +209,24 @@ impl<'a> LinkMoment<'a> {
         }
     }
 }
+
+/// A server of SIP in the place of the one of [`crate::config::fixture`].
+#[cfg(test)]
+pub(super) mod fixture {
+    use super::*;
+    use crate::config::fixture;
+
+    pub(in crate::stream::sip) fn sip_config() -> ActiveConfig {
+        fixture::active_config(|document| {
+            document["gateways"][0]["mode"] = "Sip".into();
+            document["gateways"][0]["sip"] = serde_json::json!({
+                "transport": "Tcp", "edgeName": "edge.org.example",
+                "maxMessageBytes": 65_536, "typing": true,
+            });
+        })
+    }
+
+    pub(in crate::stream::sip) fn sip_settings(config: &ActiveConfig) -> LinkSettings {
+        LinkSettings::of(&config.document.gateways[0], config).expect("of mode Sip")
+    }
+}

@@ -3,7 +3,10 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use xmpp_edge_crds::negotiation::Method;
+use xmpp_edge_crds::{
+    negotiation::Method,
+    verdict::{Direction, Reason},
+};
 
 use super::{link_settings::LinkMoment, linked_stanza::StanzaReader};
 use crate::{
@@ -13,6 +16,10 @@ use crate::{
     stream::{
         carried::Carried,
         relay::{KnownAddresses, Owed},
+    },
+    telemetry::{
+        log_limiter::limited,
+        metrics::{OTHER, ReasonCounters},
     },
     xml::Element,
 };
@@ -36,6 +43,9 @@ pub(super) enum OutwardOutcome {
     Taken,
     /// Policy does not let it pass: where its like is answered, the answer is on its way back.
     Answered,
+    /// Nobody may write to that domain. It was counted, and is the sender's to answer: there is no end of domains, and
+    /// none of them leaves anything behind.
+    Forbidden(Reason),
     /// The partner's queue is full. It was not taken.
     NoRoom,
     /// The scanner does not take it: the fault is the translator's. It was not taken.
@@ -65,6 +75,10 @@ impl Outward {
         stanza: &Element,
         tracker: Option<&Arc<AckTracker>>,
     ) -> OutwardOutcome {
+        if let Err(reason) = moment.config.policy.admit(pair.to.as_str()) {
+            forbidden(moment, pair, stanza, reason);
+            return OutwardOutcome::Forbidden(reason);
+        }
         let bytes = stanza.to_bytes();
         if self.pairs.len() >= MOST_PAIRS && !self.pairs.contains_key(pair) {
             self.pairs.clear();
@@ -107,6 +121,21 @@ pub(super) fn pair_of(people: &TwoPeople) -> Pair {
     }
 }
 
+/// Counts it, and says so in the log now and then.
+fn forbidden(moment: &LinkMoment<'_>, pair: &Pair, stanza: &Element, reason: Reason) {
+    let (context, partner) = (moment.context, moment.partner(&pair.to));
+    let mut reasons = ReasonCounters::new(partner, Direction::Outbound);
+    limited!(
+        info,
+        reasons.refused(&context.metrics, &context.log, reason.as_str()),
+        partner = partner.unwrap_or(OTHER), direction = "outbound",
+        kind = %stanza.name, reason = reason.as_str(),
+        from = %stanza.attribute("from").unwrap_or_default().escape_debug(),
+        to = %stanza.attribute("to").unwrap_or_default().escape_debug(),
+        "refused"
+    );
+}
+
 /// As of a stream: an empty queue takes any stanza, and who does not take his errors gets no more of them.
 fn has_room(carried: &Carried, moment: &LinkMoment<'_>, bytes: usize) -> bool {
     let settings = &moment.config.document.settings;
@@ -118,4 +147,47 @@ fn has_room(carried: &Carried, moment: &LinkMoment<'_>, bytes: usize) -> bool {
     let held = carried.route.held();
     let fits = held == 0 || held + bytes <= limit;
     fits && !carried.share.is_full(whole) && carried.back.held() <= limit
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use xmpp_edge_crds::jid::BareJid;
+
+    use super::{super::link_settings::fixture, *};
+    use crate::{
+        sip::presence::{PresenceType, presence_stanza},
+        stream::context::StreamContext,
+    };
+
+    #[tokio::test]
+    async fn sip_43_domains_of_nobody_make_no_routes() {
+        let (context, _dials) = StreamContext::alone(fixture::sip_config());
+        let config = context.config();
+        let settings = fixture::sip_settings(&config);
+        let moment = LinkMoment {
+            context: &context,
+            config: &config,
+            settings: &settings,
+            now: Instant::now(),
+        };
+        let mut outward = Outward::default();
+        let mut send = |domain: &str| {
+            let people = TwoPeople {
+                from: BareJid::parse("alice@org.example").unwrap(),
+                to: BareJid::parse(&format!("rob@{domain}")).unwrap(),
+            };
+            let stanza = presence_stanza(&people, PresenceType::Subscribe, "1");
+            outward.send(&moment, &pair_of(&people), &stanza, None)
+        };
+        for number in 0..100 {
+            let outcome = send(&format!("n{number}.nobody.example"));
+            let refused = OutwardOutcome::Forbidden(Reason::PartnerNotAllowed);
+            assert_eq!(outcome, refused);
+        }
+        assert!(context.router.all().is_empty());
+        assert_eq!(send("a.partner.example"), OutwardOutcome::Taken);
+        assert_eq!(context.router.all().len(), 2);
+    }
 }

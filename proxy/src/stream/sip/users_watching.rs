@@ -107,6 +107,11 @@ impl UsersWatching {
                 self.notifiers.discard(ledger, number);
                 Ok(TakenSubscribe::Refused { id })
             }
+            OutwardOutcome::Forbidden(reason) => {
+                self.notifiers.discard(ledger, number);
+                let asked = (StanzaKind::Presence, "subscribe");
+                Err(Refused::of_reason(moment, asked, reason))
+            }
             OutwardOutcome::NoRoom => {
                 self.notifiers.discard(ledger, number);
                 Err(refused(NotifierRefusal::Full))

@@ -178,6 +178,8 @@ pub enum DialOutcome {
     Redundant {
         pool: TrunkName,
         pod: TrunkName,
+        /// What it proved to be.
+        key: Option<String>,
     },
     Failed(DialFailure),
 }

@@ -1,3 +1,4 @@
+mod bounds;
 mod refused;
 mod wish;
 
@@ -41,10 +42,15 @@ fn people() -> TwoPeople {
 }
 
 fn subscribe(call: &str, to_tag: &str, cseq: u32) -> SipRequest {
+    subscribe_from("10.0.0.1", call, to_tag, cseq)
+}
+
+/// Of a device at this host.
+fn subscribe_from(host: &str, call: &str, to_tag: &str, cseq: u32) -> SipRequest {
     let text = format!(
         "SUBSCRIBE sip:r@partner.example SIP/2.0\r\nVia: SIP/2.0/TLS a;branch=z9hG4bKa\r\n\
          From: <sip:u@org.example>;tag={call}\r\nTo: <sip:r@partner.example>{to_tag}\r\n\
-         Call-ID: {call}\r\nCSeq: {cseq} SUBSCRIBE\r\nContact: <sip:u@10.0.0.1>\r\n\
+         Call-ID: {call}\r\nCSeq: {cseq} SUBSCRIBE\r\nContact: <sip:u@{host}>\r\n\
          Content-Length: 0\r\n\r\n"
     );
     match Framer::default().next(text.as_bytes()) {

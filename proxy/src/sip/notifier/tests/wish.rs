@@ -21,6 +21,8 @@ fn sip_38_what_a_subscribe_may_ask_for() {
     for (more, expected) in [
         ("Event: presence\r\n", Ok(900)),
         ("o: Presence;id=a1\r\nExpires: 600\r\n", Ok(600)),
+        ("Event: presence;id=\"a;b\"\r\n", Err(400)),
+        ("Event: presence;id=\"a b\"\r\n", Err(400)),
         ("Event: presence\r\nExpires: 3600\r\n", Ok(900)),
         ("Event: presence\r\nExpires: 60\r\n", Ok(60)),
         ("Event: presence\r\nExpires: 0\r\n", Ok(0)),

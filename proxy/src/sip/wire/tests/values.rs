@@ -23,6 +23,12 @@ fn sip_43_a_request_that_is_not_right_is_answered_and_the_stream_goes_on() {
             400,
         ),
         (
+            "tag=34525",
+            r#"tag="x;y=\"><sip:other@example.net""#,
+            R::Value("From", V::Parameter),
+            400,
+        ),
+        (
             "To: <sip",
             "To: \"Mr. J. User <sip",
             R::Value("To", V::Unquoted),

@@ -53,6 +53,10 @@ use crate::{
 const SILENCE: Duration = Duration::from_secs(60);
 /// Between two looks at routes that are idle.
 const IDLE_LOOK: Duration = Duration::from_secs(60);
+/// Routes of one link: there is no end of names under a partner's wildcard.
+const MOST_ROUTES: usize = 10_000;
+/// The same where there are [`MOST_ROUTES`].
+const CROWDED_LOOK: Duration = Duration::from_secs(1);
 
 /// A link with its connections.
 struct SipLink {
@@ -77,6 +81,8 @@ struct SipLink {
     /// The link that has the gateway in place of this one.
     successor: Option<Arc<LinkHandle>>,
     look: Instant,
+    /// Not before this time idle routes are looked for because there are too many.
+    crowded_look: Instant,
 }
 
 /// Starts the links that the configuration in force wants, and ends the others.
@@ -123,6 +129,7 @@ impl SipLink {
             phase: LinkPhase::Open,
             successor: None,
             look: now + IDLE_LOOK,
+            crowded_look: now,
         }))
     }
 
@@ -194,7 +201,16 @@ impl SipLink {
                 }
                 let route = Arc::clone(ticket.route());
                 let (router, wake) = (&self.context.router, self.handle.task.waker());
-                if self.routes.attach(router, wake, route) {
+                if self.routes.count() >= MOST_ROUTES && now >= self.crowded_look {
+                    self.crowded_look = now + CROWDED_LOOK;
+                    self.routes.leave_idle(router, wake);
+                }
+                if self.routes.count() >= MOST_ROUTES {
+                    let text = "too many domains write to this SIP server at the moment";
+                    let failure = Failure::new(FailureKind::QueueFull, text);
+                    // Nothing waits for another try.
+                    let _ = router.failed(ticket, &failure, true);
+                } else if self.routes.attach(router, wake, route) {
                     ticket.done();
                 }
             }

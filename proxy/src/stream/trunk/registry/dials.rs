@@ -1,8 +1,14 @@
 //! What a sidecar dials, and what came of it.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
 
-use super::{FarEdge, FarEnd, StandingTrunk, TrunkIntake, TrunkRegistry, TrunkTable};
+use super::{
+    FarEdge, FarEnd, MOST_OF_GATEWAY, StandingTrunk, TrunkFacts, TrunkIntake, TrunkRegistry,
+    TrunkTable,
+};
 use crate::{
     config::trunk_name::TrunkName,
     stream::trunk::figures::{DialFailure, DialOutcome, ShownEdge},
@@ -67,10 +73,10 @@ impl TrunkRegistry {
                 .filter(|(own, _)| own.intake == TrunkIntake::Open)
         };
         let elsewhere = match table.dials.get(&address) {
-            Some(DialOutcome::Redundant { pool, pod }) => {
+            Some(DialOutcome::Redundant { pool, pod, key }) => {
                 let mut reached = open();
                 reached
-                    .any(|(_, far)| far.id() == (pool, pod))
+                    .any(|(own, far)| far.id() == (pool, pod) && own.facts.key_sha256 == *key)
                     .then_some(pool)
             }
             _ => None,
@@ -79,10 +85,10 @@ impl TrunkRegistry {
         let of_open = open_here.next().map(|(_, far)| &far.pool);
         let lacks_pods = of_open.or(elsewhere).is_some_and(|own| {
             let pool = open().filter(|(_, far)| far.pool == *own);
-            let replicas = pool.map(|(_, far)| usize::from(far.facts.replicas));
-            let (most, count) =
-                replicas.fold((0, 0), |(most, count), own| (most.max(own), count + 1));
-            most > count
+            let pool: Vec<&FarEdge> = pool.map(|(_, far)| far).collect();
+            let replicas = pool.iter().map(|far| usize::from(far.facts.replicas));
+            let pods: BTreeSet<_> = pool.iter().map(|far| &far.pod).collect();
+            replicas.max().unwrap_or(0).min(MOST_OF_GATEWAY) > pods.len()
         });
         PodsBehind {
             known: here().count(),
@@ -128,11 +134,13 @@ impl TrunkRegistry {
 
 impl TrunkTable {
     /// Behind an address that is dialled is a pod that is reached already.
-    pub(super) fn is_redundant(&mut self, address: Option<SocketAddr>, far: FarEdge) {
-        let dialled = address.and_then(|address| self.dials.get_mut(&address));
+    pub(super) fn is_redundant(&mut self, facts: TrunkFacts, far: FarEdge) {
+        let dialled = facts
+            .address
+            .and_then(|address| self.dials.get_mut(&address));
         if let Some(outcome) = dialled {
-            let FarEdge { pool, pod, .. } = far;
-            *outcome = DialOutcome::Redundant { pool, pod };
+            let (FarEdge { pool, pod, .. }, key) = (far, facts.key_sha256);
+            *outcome = DialOutcome::Redundant { pool, pod, key };
         }
     }
 

@@ -25,7 +25,6 @@ use super::{
     figures::{DialFailure, DialOutcome, ShownSidecar, TrunkFacts},
 };
 use crate::{
-    config::trunk_name::TrunkName,
     negotiation::{Pair, Side},
     random,
     stream::{Command, TrunkCommand, handle::StreamHandle, trunk::TrunkDial},
@@ -141,12 +140,19 @@ impl TrunkRegistry {
     ) -> Result<(), PodIsReached> {
         let mut table = self.table.lock();
         let same = table.trunks.values().filter(|own| match &own.far {
-            FarEnd::Edge(old) => old.id() == far.id() && own.intake == TrunkIntake::Open,
+            FarEnd::Edge(old) => {
+                // What an edge says, another may say too: its key is its own. A pod changes that with its
+                // intermediate, and is found at its address with the new one.
+                let is_renewed = dial == TrunkDial::Renewal && own.facts.address == facts.address;
+                old.id() == far.id()
+                    && (is_renewed || own.facts.key_sha256 == facts.key_sha256)
+                    && own.intake == TrunkIntake::Open
+            }
             FarEnd::Sidecar(_) => false,
         });
         for own in same {
             if own.facts.address != facts.address || dial == TrunkDial::Further {
-                table.is_redundant(facts.address, far);
+                table.is_redundant(facts, far);
                 return Err(PodIsReached);
             }
             own.handle.tell(Command::Drain);
@@ -426,15 +432,15 @@ impl TrunkTable {
 
     fn edge_for(&self, partner: &DomainName) -> Option<u64> {
         // Of two trunks to one pod the newer one: the other is to be renewed.
-        let mut pods: BTreeMap<(&TrunkName, &TrunkName), (u64, &EdgeFacts)> = BTreeMap::new();
+        let mut pods: BTreeMap<_, (u64, &EdgeFacts)> = BTreeMap::new();
         for (id, own) in &self.trunks {
             if let (FarEnd::Edge(far), TrunkIntake::Open) = (&own.far, own.intake) {
-                pods.insert(far.id(), (*id, &far.facts));
+                pods.insert((far.id(), &own.facts.key_sha256), (*id, &far.facts));
             }
         }
         let edges = pods
             .iter()
-            .map(|((pool, pod), (_, facts))| EdgeChoice { pool, pod, facts });
+            .map(|(((pool, pod), _), (_, facts))| EdgeChoice { pool, pod, facts });
         let chosen = choose_edge(partner, edges)?;
         pods.values().nth(chosen).map(|(id, _)| *id)
     }

@@ -1,7 +1,7 @@
 //! Which trunk a pair takes, and what trunks are told of each other. No trunk is behind the handles.
 
 use super::*;
-use crate::stream::trunk::figures::TrunkFigures;
+use crate::{config::trunk_name::TrunkName, stream::trunk::figures::TrunkFigures};
 
 fn name(text: &str) -> TrunkName {
     text.parse().expect("a name")
@@ -298,6 +298,53 @@ fn pods_of_two_pools_on_one_host_may_be_called_alike() {
         let stands = registry.stands_to_edge(id, handles.of(id), far, facts(address), stands);
         assert_eq!(stands, Ok(()), "{pool}");
     }
+}
+
+/// B-16.
+#[test]
+fn b16_an_edge_that_calls_itself_as_another_does_not_keep_that_one_out() {
+    let (registry, mut handles) = (TrunkRegistry::default(), Handles::default());
+    let address = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+    for port in [1, 2, 3] {
+        registry.dials(address(port), DialOutcome::None);
+    }
+    let mut stands = |id, port, key: &str, dial| {
+        let facts = TrunkFacts {
+            key_sha256: Some(key.repeat(64)),
+            ..facts(port)
+        };
+        let stands = (inactive(), dial);
+        registry.stands_to_edge(id, handles.of(id), pod("hq-0", 10), facts, stands)
+    };
+    assert_eq!(stands(1, 1, "a", TrunkDial::Further), Ok(()), "the other");
+    assert_eq!(stands(2, 2, "b", TrunkDial::Further), Ok(()), "the pod");
+    let again = stands(3, 3, "b", TrunkDial::Further);
+    assert_eq!(again, Err(PodIsReached), "the pod, by another address");
+    // It has another key after its intermediate was renewed.
+    assert_eq!(stands(4, 2, "c", TrunkDial::Renewal), Ok(()));
+    assert!(handles.is_drained(2) && !handles.is_drained(1));
+    registry.drains(2);
+    registry.gone(2);
+    let behind = registry.behind(address(3));
+    assert!(!behind.is_redundant, "nobody with that key is reached");
+    registry.gone(1);
+    assert_eq!(chosen(&registry, Side::Partner, &outbound()), Some(4));
+    // What it says of its pool has an end.
+    let change = EdgeChange {
+        replicas: Some(u16::MAX),
+        ..EdgeChange::default()
+    };
+    registry.edge_changed(4, change);
+    for id in 10..73 {
+        let own = format!("hq-{id}");
+        let (handle, far) = (handles.of(id), pod(&own, 10));
+        let stands = (inactive(), TrunkDial::Further);
+        let port = u16::try_from(id).expect("small");
+        registry
+            .stands_to_edge(id, handle, far, facts(port), stands)
+            .expect("another pod");
+    }
+    assert!(!registry.behind(address(2)).lacks_pods);
 }
 
 /// A name with addresses of both families: the second one is of no use while the pod's trunk stands.

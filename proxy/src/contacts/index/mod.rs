@@ -6,24 +6,34 @@
 use std::{
     collections::{HashMap, hash_map::Entry},
     hash::BuildHasher,
-    sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
+    },
 };
 
 use foldhash::quality::RandomState;
 use parking_lot::RwLock;
 
-use super::{Contact, ContactChange, ContactEvent, Transition, pending::Pending};
+use super::{
+    Contact, ContactChange, ContactEvent, Transition,
+    holders::{ContactHolder, ContactHolders, HeldRoom, HolderId, KnownHolders},
+    pending::Pending,
+};
 
-/// Most contacts of one user.
+/// Most contacts of one user, beside those with partners that need none.
 pub const MAX_CONTACTS_PER_USER: usize = 10_000;
 
-/// Most contacts in all.
+/// Most contacts of one user with one partner that needs none: a server of users of SIP lets them be watched.
+pub const MAX_CONTACTS_NOT_NEEDED: usize = 1_000;
+
+/// Most contacts in all; of one partner object a quarter.
 pub const MAX_CONTACTS: usize = 1_000_000;
 
 /// Most bytes of one user's contacts, as [`CONTACT_OVERHEAD`] counts them.
 pub const MAX_CONTACT_BYTES_PER_USER: usize = 2 << 20;
 
-/// Most bytes of contacts in all: room for [`MAX_CONTACTS`] with addresses of usual length, in half of the memory that a
+/// Most bytes of contacts in all, shared likewise: room for [`MAX_CONTACTS`] with addresses of usual length, in half of the memory that a
 /// pod has beside its queues.
 pub const MAX_CONTACT_BYTES: usize = 128 << 20;
 
@@ -44,9 +54,11 @@ pub enum RecordError {
         "the user has {MAX_CONTACTS_PER_USER} contacts already, or {MAX_CONTACT_BYTES_PER_USER} bytes of them"
     )]
     UserFull,
-    #[error("{MAX_CONTACTS} contacts are known already, or {MAX_CONTACT_BYTES} bytes of them")]
+    #[error(
+        "{MAX_CONTACTS} contacts are known already, or {MAX_CONTACT_BYTES} bytes of them, or the partner has its share of these"
+    )]
     Full,
-    #[error("too many changes wait for the contacts' store")]
+    #[error("too many changes wait for the contacts' store, of all or of this partner")]
     StoreBehind,
     #[error("the contacts' database cannot hold the address")]
     NotStorable,
@@ -77,12 +89,18 @@ impl RecordError {
 struct HeldContact {
     state: Contact,
     load: u32,
+    /// On whose account it is.
+    holder: Option<HolderId>,
+    /// It is none of those that [`MAX_CONTACTS_PER_USER`] bounds.
+    is_beside: bool,
 }
 
 #[derive(Debug, Default)]
 struct OfUser {
     known: HashMap<Box<str>, HeldContact, RandomState>,
     bytes: usize,
+    /// Of these: with partners that need no contacts.
+    beside: HeldRoom,
 }
 
 type Shard = HashMap<Box<str>, OfUser, RandomState>;
@@ -101,6 +119,31 @@ pub struct Contacts {
     not_recorded: [AtomicU64; RecordError::ALL.len()],
     /// What the store has not taken yet; none: memory only.
     pending: Option<Pending>,
+    holders: KnownHolders,
+}
+
+impl OfUser {
+    fn forget(&mut self, held: HeldContact, cost: usize) {
+        self.bytes -= cost;
+        if held.is_beside {
+            self.beside.remove(cost);
+        }
+    }
+
+    /// Whether there is no room for one more of this cost.
+    fn is_full(&self, holder: Option<ContactHolder>, cost: usize) -> bool {
+        match holder {
+            Some(holder) if !holder.needs_contacts => {
+                let own = self.known.values();
+                let own = own.filter(|held| held.holder == Some(holder.id));
+                own.count() >= MAX_CONTACTS_NOT_NEEDED
+            }
+            _ => {
+                self.known.len() - self.beside.count >= MAX_CONTACTS_PER_USER
+                    || self.bytes - self.beside.bytes + cost > MAX_CONTACT_BYTES_PER_USER
+            }
+        }
+    }
 }
 
 impl Contacts {
@@ -124,6 +167,40 @@ impl Contacts {
             load: AtomicU32::new(0),
             not_recorded: Default::default(),
             pending,
+            holders: KnownHolders::default(),
+        }
+    }
+
+    /// Domains belong to these partner objects from here on: what each holds is counted anew where that is another one
+    /// than before. Looks at all contacts: not for the path of a stanza.
+    pub fn follow_holders(&self, holders: Arc<dyn ContactHolders>) {
+        self.holders.follow(holders);
+        let belongs = |remote: &str, held: &HeldContact| {
+            let holder = self.holders.find(remote);
+            let is_beside = holder.is_some_and(|holder| !holder.needs_contacts);
+            (holder.map(|own| own.id), is_beside) == (held.holder, held.is_beside)
+        };
+        for shard in &self.shards {
+            // Who reads is held up only where there is something to change.
+            let all_belong = shard.read().values().all(|of_user| {
+                let mut known = of_user.known.iter();
+                known.all(|(remote, held)| belongs(remote, held))
+            });
+            if all_belong {
+                continue;
+            }
+            for of_user in shard.write().values_mut() {
+                of_user.beside = HeldRoom::default();
+                for (remote, held) in &mut of_user.known {
+                    let cost = contact_cost(remote);
+                    self.holders.remove(held.holder, cost);
+                    held.belongs_to(self.holders.find(remote));
+                    self.holders.add(held.holder, cost);
+                    if held.is_beside {
+                        of_user.beside.add(cost);
+                    }
+                }
+            }
         }
     }
 
@@ -236,22 +313,26 @@ impl Contacts {
         if after == before && !self.may_end_unknown(change.event) {
             return Ok(());
         }
+        let holder = self.holders.find(&change.remote);
         if before.is_none() && after.is_some() {
             let cost = contact_cost(&change.remote);
-            if of_user.is_some_and(|of_user| {
-                of_user.known.len() >= MAX_CONTACTS_PER_USER
-                    || of_user.bytes + cost > MAX_CONTACT_BYTES_PER_USER
-            }) {
+            if of_user.is_some_and(|of_user| of_user.is_full(holder, cost)) {
                 return Err(RecordError::UserFull);
             }
-            if !self.has_room(&change.user, &change.remote) {
+            let has_share = holder.is_none_or(|holder| {
+                let held = self.holders.held(holder.id);
+                !held.is_full(self.room(), MOST)
+            });
+            if !has_share || !self.has_room(&change.user, &change.remote) {
                 return Err(RecordError::Full);
             }
         }
         // Under the shard's lock, so that the store sees a pair's changes in their order.
         let queued = match &self.pending {
             Some(pending) => {
-                pending.push(&change.user, &change.remote, Transition::of(change.event))
+                let holder = holder.map(|holder| holder.id);
+                let transition = Transition::of(change.event);
+                pending.push(&change.user, &change.remote, transition, holder)
             }
             None => true,
         };
@@ -263,6 +344,14 @@ impl Contacts {
             Ok(())
         } else {
             Err(RecordError::StoreBehind)
+        }
+    }
+
+    /// What all hold.
+    fn room(&self) -> HeldRoom {
+        HeldRoom {
+            count: self.len(),
+            bytes: self.bytes(),
         }
     }
 
@@ -308,7 +397,12 @@ impl Contacts {
                     let waits = |pending: &Pending| pending.waiting(user, remote).is_some();
                     let stays = held.load == load || self.pending.as_ref().is_some_and(waits);
                     if !stays {
-                        of_this += contact_cost(remote);
+                        let cost = contact_cost(remote);
+                        of_this += cost;
+                        if held.is_beside {
+                            of_user.beside.remove(cost);
+                        }
+                        self.holders.remove(held.holder, cost);
                     }
                     stays
                 });
@@ -335,7 +429,6 @@ impl Contacts {
         let is_another = match state {
             Some(state) => {
                 let load = self.load.load(Ordering::Relaxed);
-                let held = HeldContact { state, load };
                 let of_user = match shard.get_mut(user) {
                     Some(of_user) => of_user,
                     None => {
@@ -344,11 +437,27 @@ impl Contacts {
                     }
                 };
                 match of_user.known.entry(remote.into()) {
-                    Entry::Occupied(mut slot) => slot.insert(held).state != state,
+                    Entry::Occupied(mut slot) => {
+                        let held = slot.get_mut();
+                        let before = std::mem::replace(&mut held.state, state);
+                        held.load = load;
+                        before != state
+                    }
                     Entry::Vacant(slot) => {
+                        let mut held = HeldContact {
+                            state,
+                            load,
+                            holder: None,
+                            is_beside: false,
+                        };
+                        held.belongs_to(self.holders.find(remote));
                         slot.insert(held);
                         let cost = contact_cost(remote);
                         of_user.bytes += cost;
+                        if held.is_beside {
+                            of_user.beside.add(cost);
+                        }
+                        self.holders.add(held.holder, cost);
                         self.bytes.fetch_add(cost, Ordering::Relaxed);
                         self.count.fetch_add(1, Ordering::Relaxed);
                         true
@@ -359,10 +468,11 @@ impl Contacts {
                 let Some(of_user) = shard.get_mut(user) else {
                     return;
                 };
-                let was_known = of_user.known.remove(remote).is_some();
-                if was_known {
+                let known = of_user.known.remove(remote);
+                if let Some(held) = known {
                     let cost = contact_cost(remote);
-                    of_user.bytes -= cost;
+                    of_user.forget(held, cost);
+                    self.holders.remove(held.holder, cost);
                     self.bytes.fetch_sub(cost, Ordering::Relaxed);
                     self.count.fetch_sub(1, Ordering::Relaxed);
                 }
@@ -370,7 +480,7 @@ impl Contacts {
                     shard.remove(user);
                     self.bytes.fetch_sub(user_cost(user), Ordering::Relaxed);
                 }
-                was_known
+                known.is_some()
             }
         };
         if is_another {
@@ -386,6 +496,19 @@ impl Contacts {
     }
 }
 
+impl HeldContact {
+    fn belongs_to(&mut self, holder: Option<ContactHolder>) {
+        self.holder = holder.map(|holder| holder.id);
+        self.is_beside = holder.is_some_and(|holder| !holder.needs_contacts);
+    }
+}
+
+/// [`MAX_CONTACTS`] and [`MAX_CONTACT_BYTES`].
+const MOST: HeldRoom = HeldRoom {
+    count: MAX_CONTACTS,
+    bytes: MAX_CONTACT_BYTES,
+};
+
 fn contact_cost(remote: &str) -> usize {
     remote.len() + CONTACT_OVERHEAD
 }
@@ -395,110 +518,4 @@ fn user_cost(user: &str) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-    use crate::contacts::ContactEvent;
-
-    fn change(user: &str, remote: &str, event: ContactEvent) -> ContactChange {
-        ContactChange {
-            user: user.into(),
-            remote: remote.into(),
-            event,
-        }
-    }
-
-    /// The longest bare address (RFC 7622).
-    fn long(number: usize) -> String {
-        let (local, domain) = ("l".repeat(1017), "d".repeat(1023));
-        format!("{number:06}{local}@{domain}")
-    }
-
-    #[test]
-    fn contacts_are_bounded_in_bytes_of_a_user_and_in_all() {
-        let contacts = Contacts::in_memory();
-        let add = |user: &str, at: usize| {
-            contacts.record(&change(user, &long(at), ContactEvent::UserWrites))
-        };
-        let of_one = (0..)
-            .find(|at| add("alice@org.example", *at).is_err())
-            .unwrap();
-        assert_eq!(add("alice@org.example", of_one), Err(RecordError::UserFull));
-        assert!(
-            contacts.bytes() <= MAX_CONTACT_BYTES_PER_USER + 1024,
-            "{of_one}"
-        );
-        assert!(contacts.bytes() >= of_one * 2047, "all text is counted");
-        let refused = (0..1000).find_map(|number| {
-            let user = format!("u{number}@org.example");
-            let errors = (0..of_one).filter_map(|at| add(&user, at).err());
-            errors.reduce(|_, last| last)
-        });
-        assert_eq!(refused, Some(RecordError::Full));
-        assert!(contacts.bytes() <= MAX_CONTACT_BYTES);
-        // What the store holds is bounded the same, and counted.
-        contacts.adopt("bob@org.example", &long(0), Some(Contact::To));
-        assert!(!contacts.has_added("bob@org.example", &long(0)));
-        let full = |contacts: &Contacts| {
-            let mut counts = contacts.not_recorded();
-            counts
-                .find(|(error, _)| *error == RecordError::Full)
-                .unwrap()
-                .1
-        };
-        assert!(full(&contacts) >= 2);
-        // Ends give the room back, to the last byte.
-        let empty = Contacts::in_memory();
-        for event in [ContactEvent::UserWrites, ContactEvent::UserUnfollows] {
-            empty
-                .record(&change("a@org.example", &long(1), event))
-                .unwrap();
-        }
-        assert_eq!((empty.bytes(), empty.len()), (0, 0));
-    }
-
-    #[test]
-    fn a_load_drops_what_the_store_does_not_hold_and_gives_its_room_back() {
-        let contacts = Contacts::stored();
-        contacts.begin_load();
-        contacts.adopt("a@org.example", "gone@u.example", Some(Contact::To));
-        contacts.end_load();
-        contacts.begin_load();
-        contacts.adopt("b@org.example", "here@u.example", Some(Contact::To));
-        let waits = change("c@org.example", "new@u.example", ContactEvent::UserWrites);
-        contacts.record(&waits).unwrap();
-        contacts.end_load();
-        assert!(!contacts.has_added("a@org.example", "gone@u.example"));
-        assert!(contacts.has_added("b@org.example", "here@u.example"));
-        assert!(contacts.has_added("c@org.example", "new@u.example"));
-        let cost = |user: &str, remote: &str| contact_cost(remote) + user_cost(user);
-        let left = cost("b@org.example", "here@u.example") + cost("c@org.example", "new@u.example");
-        assert_eq!((contacts.len(), contacts.bytes()), (2, left));
-    }
-
-    #[test]
-    fn the_end_of_a_contact_that_is_not_known_ends_what_is_stored() {
-        let contacts = Contacts::stored();
-        // What was read had no room for it, or another replica wrote it just now.
-        contacts.begin_load();
-        contacts.end_load();
-        let end = change("a@org.example", "r@u.example", ContactEvent::UserUnfollows);
-        assert!(contacts.may_change(&end.user, &end.remote, end.event));
-        contacts.record(&end).unwrap();
-        assert_eq!(contacts.waiting(), 1);
-        contacts.begin_load();
-        contacts.adopt("a@org.example", "r@u.example", Some(Contact::To));
-        contacts.end_load();
-        assert!(!contacts.has_added("a@org.example", "r@u.example"));
-        // A stranger's word about a contact that nobody knows is not queued.
-        let strange = Contacts::stored();
-        let end = change(
-            "a@org.example",
-            "r@u.example",
-            ContactEvent::RemoteWithdraws,
-        );
-        assert!(!strange.may_change(&end.user, &end.remote, end.event));
-        strange.record(&end).unwrap();
-        assert_eq!(strange.waiting(), 0);
-    }
-}
+mod tests;

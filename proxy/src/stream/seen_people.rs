@@ -18,7 +18,7 @@ use crate::{
 const PLACES: usize = 16;
 
 /// Most bytes of two addresses: who has longer ones is looked at each time.
-const MAX_BYTES: usize = 192;
+const MAX_BYTES: usize = 168;
 
 /// What is remembered of two people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub(super) struct Seen {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SeenAt(u8);
 
-/// At most 6 KiB, which only a stream has on which people write.
+/// At most 4 KiB, which only a stream has on which people write.
 #[derive(Debug, Default)]
 pub(super) struct SeenPeople(Option<Box<Places>>);
 

@@ -139,7 +139,8 @@ fn spki(anchor: &TrustAnchor<'_>) -> Vec<u8> {
     let length = &length[length.iter().take_while(|byte| **byte == 0).count()..];
     let mut der = vec![0x30];
     if content.len() >= 0x80 {
-        der.push(0x80 | length.len() as u8);
+        // Of a usize, so eight at most.
+        der.push(0x80 | u8::try_from(length.len()).unwrap_or_default());
     }
     der.extend_from_slice(length);
     der.extend_from_slice(content);

@@ -12,7 +12,10 @@ fn items(stream: &[u8], piece: usize, limits: Limits) -> (Vec<String>, Option<Xm
     let (mut taken, mut come) = (0, 0);
     loop {
         match scanner.next(&stream[taken..come]) {
-            Ok(Some(item)) => {
+            Ok(Some(mut item)) => {
+                if let Item::Stanza(stanza) = &mut item {
+                    stanza.pattern = None;
+                }
                 kept.push(format!("{item:?}"));
                 taken += item.len();
                 // Else the next stanza is there whole.

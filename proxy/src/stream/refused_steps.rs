@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use crate::negotiation::MAX_PAIRS;
 
-/// Refusals within [`MINUTE`] that end a stream: each pair that may stand on it, twice.
-const MOST: usize = 2 * MAX_PAIRS;
+/// Refusals within [`MINUTE`] that end a stream: a hoster may ask for all its domains at once, and learns of each
+/// that finds no room.
+const MOST: usize = 16 * MAX_PAIRS;
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// Refusals since the present minute began.

@@ -23,7 +23,7 @@ const PROXY: &[&[&str]] = &[
     &["negotiation", "sip"],
     &["tls", "dns", "dns_view", "xml", "net"],
     &["telemetry"],
-    &["random", "remembered"],
+    &["random", "remembered", "same_bytes"],
 ];
 
 /// The layer rule as `docs/architecture.md` says it.

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, net::SocketAddr, time::Duration};
 
 use jiff::Timestamp;
 use serde::Serialize;
-use xmpp_edge_crds::{domain::DomainName, verdict::Direction};
+use xmpp_edge_crds::{domain::DomainName, line::steers, verdict::Direction};
 
 use super::super::{
     attempt::{AttemptStep, Step},
@@ -124,11 +124,7 @@ pub(super) fn shown_text(text: &str) -> Box<str> {
     for character in text.chars() {
         let before = shown.len();
         // What steers how a line is laid out hides what it says.
-        let steers = matches!(
-            character,
-            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
-        );
-        if steers || character.is_control() {
+        if steers(character) {
             shown.extend(character.escape_default());
         } else {
             shown.push(character);

@@ -161,7 +161,7 @@ async fn a_partner_s_stream_says_nothing_proven_of_another_partner() {
 
     // Nor can it go on for ever.
     let key = "<db:result from='partner2.example' to='org.example'>k</db:result>";
-    partner.say(&key.repeat(300)).await;
+    partner.say(&key.repeat(2_100)).await;
     partner.hears("too many dialback requests").await;
     lab.stop().await;
 }

@@ -9,6 +9,7 @@ use std::sync::{Arc, LazyLock};
 use rustls::crypto::CryptoProvider;
 use rustls_pki_types::CertificateDer;
 
+mod blanks;
 pub mod certificate;
 mod config;
 pub mod constraints;

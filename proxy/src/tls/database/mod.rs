@@ -18,8 +18,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
     Roots, Transport,
+    blanks::Blanks,
     certificate::{not_after, parse},
-    handshake::Blanks,
     provider,
     stream::TlsStream,
     verifier::{self, AcceptAnyCertificate},

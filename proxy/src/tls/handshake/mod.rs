@@ -1,8 +1,6 @@
 //! Handshakes on both sides, with a deadline. They accept any certificate whose key the peer
 //! holds; [`super::Trust::judge`] decides afterwards, per domain.
 
-mod blanks;
-
 use std::{io, sync::Arc};
 
 use rustls::{
@@ -18,9 +16,8 @@ use tokio::{
 };
 use xmpp_edge_crds::domain::DomainName;
 
-pub(super) use blanks::Blanks;
-
 use super::{
+    blanks::Blanks,
     config::{ALPN, client_builder},
     identity::Identity,
     stream::TlsStream,
@@ -148,7 +145,7 @@ where
 {
     let handshake = async {
         let mut io = io;
-        let (sni, hello) = client_hello(&mut io, Blanks::before(mode)).await?;
+        let (sni, hello) = client_hello(&mut io, blanks_before(mode)).await?;
         let identity = choose(sni.as_deref()).ok_or(HandshakeError::NoIdentity { sni })?;
         let connection = UnbufferedServerConnection::new(identity.server(mode == Mode::Direct))
             .map_err(|cause| HandshakeError::Failed(cause.to_string()))?;
@@ -253,13 +250,21 @@ where
         }
         .map_err(|cause| HandshakeError::Failed(cause.to_string()))?;
         let mut stream = Box::new(TlsStream::new(io, connection, Vec::new()));
-        let shaken = stream.handshake(Blanks::before(mode)).await;
+        let shaken = stream.handshake(blanks_before(mode)).await;
         shaken.map_err(HandshakeError::from_io)?;
         Ok(Transport::Client(stream))
     };
     timeout_at(deadline, handshake)
         .await
         .unwrap_or(Err(HandshakeError::Timeout))
+}
+
+/// What may still stand before the first record.
+fn blanks_before(mode: Mode) -> Blanks {
+    match mode {
+        Mode::StartTls => Blanks::BEHIND_STARTTLS,
+        Mode::Direct => Blanks::NONE,
+    }
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use rustls::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-use super::handshake::Blanks;
+use super::blanks::Blanks;
 
 /// Most bytes read from the socket at once.
 const READ: usize = 64 * 1024;

@@ -1,27 +1,19 @@
 //! White space in front of a handshake.
 
-use super::Mode;
-
 /// So much of it is read over, in bytes.
 const MOST: usize = 16;
 
 /// How much white space may still stand before the first record. Some servers end the line behind `<proceed/>`
 /// or `<starttls/>`: what of that came with the element is dropped with all plaintext, the rest comes here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::tls) struct Blanks(usize);
+pub(super) struct Blanks(usize);
 
 impl Blanks {
-    pub(in crate::tls) const NONE: Self = Self(0);
-
-    pub(super) fn before(mode: Mode) -> Self {
-        match mode {
-            Mode::StartTls => Self(MOST),
-            Mode::Direct => Self::NONE,
-        }
-    }
+    pub(super) const NONE: Self = Self(0);
+    pub(super) const BEHIND_STARTTLS: Self = Self(MOST);
 
     /// Takes them from the front of what was read first.
-    pub(in crate::tls) fn drop_from(&mut self, read: &mut Vec<u8>) {
+    pub(super) fn drop_from(&mut self, read: &mut Vec<u8>) {
         let is_blank = |byte: &&u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
         let blanks = read.iter().take(self.0).take_while(is_blank).count();
         // Behind anything else there are none.
